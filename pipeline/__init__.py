@@ -1,0 +1,3 @@
+"""Penumbra: make the outliers a classifier has never seen, and teach the classifier to know them."""
+
+__version__ = "0.1.0"

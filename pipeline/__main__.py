@@ -1,0 +1,90 @@
+"""The command line: one command a stage, in the pipeline's order. A stage is imported only when called."""
+
+import ast
+import importlib
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+
+STAGES = (
+    "prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "mixup", "shards",
+    "train", "infer", "score", "report",
+)  # fmt: skip
+PER_RECIPE = ("train", "infer")
+PRESETS = files("pipeline") / "presets"
+
+app = typer.Typer(
+    help="Make the outliers a classifier has never seen, and teach the classifier to know them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+def _help(stage: str) -> str:
+    """The stage's own docstring, read without importing the stage and so without importing torch."""
+    source = (files("pipeline") / f"{stage}.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring is not None
+    return docstring.replace("\nReads:", "\n\b\nReads:")
+
+
+def _run(stage: str, *arguments: str) -> None:
+    """Run one stage and note its cost beside, never inside, its outputs."""
+    from pipeline import timings
+
+    start = time.monotonic()
+    importlib.import_module(f"pipeline.{stage}").main(*arguments)
+    timings.record("@".join([stage, *arguments]), time.monotonic() - start)
+
+
+def _register(stage: str) -> None:
+    if stage in PER_RECIPE:
+
+        @app.command(stage, help=_help(stage))
+        def _(recipe: Annotated[str, typer.Argument(help="a name under `recipes` in params.yaml")]) -> None:
+            _run(stage, recipe)
+    else:
+
+        @app.command(stage, help=_help(stage))
+        def _() -> None:
+            _run(stage)
+
+
+for _stage in STAGES:
+    _register(_stage)
+
+
+@app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help="digits, folder")],
+    force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
+) -> None:
+    """Write params.yaml from a preset."""
+    known = {item.name.removesuffix(".yaml"): item for item in PRESETS.iterdir() if item.name.endswith(".yaml")}
+    if name not in known:
+        raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(sorted(known))}")
+    target = Path("params.yaml")
+    texts = {item.read_text(encoding="utf-8") for item in known.values()}
+    if target.exists() and target.read_text(encoding="utf-8") not in texts and not force:
+        raise UserError(f"{target}: was edited; keep a copy and run again with --force to overwrite it")
+    target.write_text(known[name].read_text(encoding="utf-8"), encoding="utf-8")
+    typer.echo(f"{target}: preset {name}; now run `dvc repro`")
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What stages hand each other: every file format and schema of the project."""

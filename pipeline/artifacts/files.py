@@ -1,0 +1,80 @@
+"""Atomic writes, hashes and JSON: the ground that every artefact stands on."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_quietly(path: Path) -> None:
+    with suppress(OSError):  # the failure that brought us here is the one to report
+        _remove(path)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write a file or folder to; rename it to `target` at the end.
+
+    If the body fails nothing of `target` changes and what was written is removed.
+
+    Raises:
+        UserError: the place cannot be written (permissions, full disk).
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        _remove(target)
+        os.rename(partial, target)
+    except OSError as error:
+        _remove_quietly(partial)
+        if error.errno not in UNWRITABLE:
+            raise
+        raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
+    except BaseException:
+        _remove_quietly(partial)
+        raise
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with a fixed layout, so that equal content is equal bytes. NaN is refused."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run the stage that writes it, or `dvc pull`") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); get the file again") from None

@@ -1,0 +1,14 @@
+"""Where every artefact lives, relative to the project's folder. The same paths stand in dvc.yaml."""
+
+from pathlib import Path
+
+IMAGES = Path("data/images")
+LATENTS = Path("data/latents")
+CANDIDATES = Path("data/candidates")
+OUTLIERS = Path("data/outliers")
+CONTROLS = Path("data/controls")
+MODELS = Path("data/models")
+OUTPUTS = Path("data/outputs")
+TIMINGS = Path("data/timings")
+METRICS = Path("metrics")
+REPORT = Path("report")

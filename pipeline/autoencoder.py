@@ -1,0 +1,84 @@
+"""Get the autoencoder whose latent space the outliers live in: Stable Diffusion's, or a small one of our own.
+
+Reads: data/images/{train,val}.parquet.
+Writes: data/models/autoencoder (config.json, safetensors).
+Why: with no download at hand, a small autoencoder trained on the ID images gives a latent space too.
+"""
+
+from typing import Annotated
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import AutoencoderKL
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from pipeline import params
+from pipeline.artifacts import images, models
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.layout import IMAGES, MODELS
+from pipeline.console import say
+from pipeline.errors import UserError
+from pipeline.learning.loop import fit
+from pipeline.synthesis import autoencoder as space
+
+
+class Params(params.Section):
+    source: str
+    revision: str | None
+    size: PositiveInt
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    latent_channels: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    kl_weight: Annotated[float, Field(ge=0)]
+
+
+def train(pixels: Tensor, settings: Params, seed: int) -> AutoencoderKL:
+    """Train a small autoencoder whose `scaling_factor` gives the training latents unit variance.
+
+    Args:
+        pixels: uint8, (n, channels, size, size).
+    """
+    set_seed(seed)
+    device = Accelerator().device
+    model = space.small(pixels.shape[1], settings.size, settings.widths, settings.latent_channels).to(device)
+    fit(
+        model,
+        torch.optim.AdamW(model.parameters(), lr=settings.learning_rate),
+        space.image_batches(pixels.to(device), settings.size, settings.batch, seed),
+        space.reconstruction_objective(settings.kl_weight),
+        steps=settings.steps,
+        description="autoencoder",
+        clip=1.0,
+    )
+    mean, _ = space.encode(model, pixels, settings.size, settings.batch)
+    model.register_to_config(scaling_factor=float(1 / mean.std()))
+    return model
+
+
+def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: Params) -> float:
+    """Peak signal-to-noise ratio of the reconstruction at the images' own size, in dB."""
+    raw_latents, _ = space.encode(autoencoder, pixels, settings.size, settings.batch)
+    decoded = space.decode(autoencoder, raw_latents, pixels.shape[-1], settings.batch)
+    error = (decoded.float() - pixels.float()).square().mean()
+    return float(10 * torch.log10(255**2 / error))
+
+
+def main() -> None:
+    settings, seed = params.read("autoencoder", Params), params.read("seed", int)
+    if settings.size % 2 ** (len(settings.widths) - 1):
+        raise UserError(
+            f"params.yaml: autoencoder.size is {settings.size}, expected a multiple of "
+            f"{2 ** (len(settings.widths) - 1)} for {len(settings.widths)} widths"
+        )
+    train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
+    if settings.source == "train":
+        model = train(train_set.pixels, settings, seed)
+    else:
+        model = models.load_autoencoder(settings.source, settings.revision)
+    with replacing(MODELS / "autoencoder") as folder:
+        model.save_pretrained(folder)
+    say(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")

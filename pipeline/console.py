@@ -1,0 +1,41 @@
+"""What a person sees while a stage runs: one line a fact, a progress bar with the time left."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
+
+
+def say(message: str) -> None:
+    """Print one line, flushed, so that it stands in order with a child process's lines."""
+    print(message, flush=True)
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yield `items` unchanged, showing how many of `total` are done and the time left.
+
+    A bar on a terminal; elsewhere a plain line every 5 seconds, so that logs stay readable.
+    """
+    if sys.stdout.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(file=sys.stdout)) as progress:
+            yield from progress.track(items, total=total, description=description)
+    else:
+        yield from _plain(items, description, total)
+
+
+def _plain(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    start = shown = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - shown >= PLAIN_INTERVAL:
+            left = (now - start) / done * (total - done)
+            say(f"{description}: {done}/{total}, about {left:.0f} s left")
+            shown = now
+        yield item

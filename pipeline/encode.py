@@ -1,0 +1,38 @@
+"""Encode the ID images to raw latents, once.
+
+Reads: data/images/{train,val}.parquet, data/models/autoencoder.
+Writes: data/latents/{train,val}.arrow, memory-mapped by whoever reads them.
+Why: outliers are sampled around ID latents, and the filter's thresholds come from validation latents.
+"""
+
+from accelerate import Accelerator
+from pydantic import PositiveInt
+
+from pipeline import params
+from pipeline.artifacts import images, latents, models
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.latents import Latents
+from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
+from pipeline.console import say
+from pipeline.synthesis import autoencoder as space
+
+
+class Params(params.Section):
+    batch: PositiveInt
+
+
+def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, batch: int) -> Latents:
+    """Raw latents of a whole image set, in its order."""
+    mean, std = space.encode(autoencoder, image_set.pixels, size, batch)
+    return Latents(image_set.keys, image_set.labels, mean, std)
+
+
+def main() -> None:
+    settings, size = params.read("encode", Params), params.read("autoencoder.size", int)
+    autoencoder = models.load_autoencoder(MODELS / "autoencoder").to(Accelerator().device)
+    with replacing(LATENTS) as folder:
+        for split in ("train", "val"):
+            encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings.batch)
+            latents.write(folder / f"{split}.arrow", encoded)
+            say(f"encode: {split} {tuple(encoded.mean.shape)}, std {encoded.mean.std():.3f}")

@@ -1,0 +1,1 @@
+"""Detectors, metrics and statistics, by the field's conventions. Knows no paths."""

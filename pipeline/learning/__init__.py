@@ -1,0 +1,1 @@
+"""Stage two's science: training and distilling an OOD-aware classifier. Knows no paths."""

@@ -1,0 +1,136 @@
+"""Fix the splits: images from a source, checked, resized once, split and hashed.
+
+Reads: a source (`digits` from installed packages, or `folder` from disk).
+Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/manifest.json.
+Why: every later stage sees the same images; nothing that is chosen on validation has seen a test image.
+"""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from torchvision.transforms import functional as transforms
+from PIL import Image
+
+from pipeline import params
+from pipeline.artifacts import images
+from pipeline.artifacts.files import replacing, sha256, write_json
+from pipeline.artifacts.images import Picture
+from pipeline.artifacts.layout import IMAGES
+from pipeline.console import say, track
+from pipeline.errors import UserError
+from pipeline.sources.collection import Collection
+
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+Folders = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], str]
+MINIMUM_PER_CLASS = 10  # fewer images than this cannot be split three ways and mean anything
+
+
+class Params(params.Section):
+    source: Literal["digits", "folder"]
+    size: Annotated[int, Field(ge=8)]
+    channels: Literal[1, 3]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    id: str | None
+    near: Folders
+    far: Folders
+    val_near: Folders
+    val_far: Folders
+
+
+def collect(settings: Params) -> Collection:
+    """All images of the source that the settings name."""
+    if settings.source == "digits":
+        from pipeline.sources import digits
+
+        return digits.load()
+    from pipeline.sources import folder
+
+    if settings.id is None:
+        raise UserError("params.yaml: prepare.id is null; with source `folder`, set it to a folder of class folders")
+    roles = {"near": settings.near, "far": settings.far, "val-near": settings.val_near, "val-far": settings.val_far}
+    ood = {role: {name: Path(path) for name, path in folders.items()} for role, folders in roles.items()}
+    return folder.load(Path(settings.id), ood)
+
+
+def conform(picture: Picture, size: int, channels: int) -> Picture:
+    """The picture as the networks see it: shorter side resized (bilinear), centre crop, 1 or 3 channels.
+
+    Matches OpenOOD's test preprocessing (evaluation_api/preprocessor.py). A picture that already has the
+    size and mode keeps its bytes, and so its codec; others become PNG.
+
+    Raises:
+        UserError: unreadable, or neither 8-bit grey nor RGB, or colour where grey is asked for.
+    """
+    pixels = images.decode(picture.data, picture.key)
+    if len(pixels) > channels:
+        raise UserError(f"{picture.key}: a colour image, expected grey; set prepare.channels to 3, or convert it")
+    if pixels.shape == (channels, size, size):
+        return picture
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+    image = image.convert("L" if channels == 1 else "RGB")
+    image = transforms.center_crop(transforms.resize(image, [size]), [size, size])
+    array = np.asarray(image)
+    data = images.encode_png(array[None] if channels == 1 else np.moveaxis(array, -1, 0))
+    return Picture(picture.key, data, picture.label)
+
+
+def unique(pictures: list[Picture]) -> list[Picture]:
+    """The pictures without later copies of the same bytes, which could stand on both sides of a split."""
+    first = {hashlib.sha256(picture.data).digest(): picture for picture in reversed(pictures)}
+    kept = set(map(id, first.values()))
+    return [picture for picture in pictures if id(picture) in kept]
+
+
+def split(pictures: list[Picture], settings: Params, seed: int) -> dict[str, list[Picture]]:
+    """Stratified, seeded train/val/test split; each part in the order of its keys."""
+    parts: dict[str, list[Picture]] = {"train": [], "val": [], "test": []}
+    for label in sorted({picture.label for picture in pictures}):
+        members = [picture for picture in pictures if picture.label == label]
+        order = np.random.default_rng([seed, label]).permutation(len(members))
+        val, test = (round(len(members) * part) for part in (settings.val_fraction, settings.test_fraction))
+        for name, chosen in zip(("val", "test", "train"), np.split(order, [val, val + test]), strict=True):
+            parts[name] += [members[i] for i in sorted(chosen)]
+    return parts
+
+
+def _check_classes(collection: Collection, pictures: list[Picture]) -> None:
+    counts = Counter(picture.label for picture in pictures)
+    for label, name in enumerate(collection.classes):
+        if counts[label] < MINIMUM_PER_CLASS:
+            raise UserError(
+                f"class {name!r}: {counts[label]} different images, expected at least {MINIMUM_PER_CLASS}; "
+                "add images or remove the class's folder"
+            )
+
+
+def main() -> None:
+    settings, seed = params.read("prepare", Params), params.read("seed", int)
+    collection = collect(settings)
+    pictures = unique(collection.pictures)
+    _check_classes(collection, pictures)
+    sets = [(name, "id", part) for name, part in split(pictures, settings, seed).items()]
+    sets += [(f"ood/{name}", ood.role, ood.pictures) for name, ood in collection.ood.items()]
+    manifest = {
+        "source": settings.source,
+        "classes": collection.classes,
+        "size": settings.size,
+        "channels": settings.channels,
+        "duplicates_dropped": len(collection.pictures) - len(pictures),
+        "sets": {},
+    }
+    with replacing(IMAGES) as folder:
+        for name, role, members in track(sets, "prepare", len(sets)):
+            if not members:
+                raise UserError(f"OOD set {name}: no image; check its folder under `prepare` in params.yaml")
+            path = folder / f"{name}.parquet"
+            conformed = [conform(picture, settings.size, settings.channels) for picture in members]
+            images.write(path, conformed, collection.classes, role)
+            manifest["sets"][name] = {"role": role, "count": len(members), "sha256": sha256(path)}
+        write_json(folder / "manifest.json", manifest)
+    counts = ", ".join(f"{name} {about['count']}" for name, about in manifest["sets"].items())
+    say(f"prepare: {len(collection.classes)} classes; {counts}")

@@ -1,0 +1,113 @@
+"""Between pixels, raw latents and latents. The only place that knows the autoencoder's scaling.
+
+- `pixels`: uint8, (n, channels, size, size), as the images are stored.
+- `raw_latents`: float32, (n, C, h, w), as the autoencoder gives and takes them; this is what is stored.
+- `latents`: raw latents shifted and scaled to about unit variance; this is what a diffusion model sees.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.console import track
+from pipeline.learning.batches import shift, shuffled
+
+Autoencoder = AutoencoderKL | AutoencoderTiny
+AUGMENT_PIXELS = 1  # shift while training: a small set is otherwise learned by heart
+
+
+def small(channels: int, size: int, widths: list[int], latent_channels: int) -> AutoencoderKL:
+    """An untrained `AutoencoderKL` that halves the size once for every width after the first."""
+    return AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        latent_channels=latent_channels,
+        sample_size=size,
+        block_out_channels=tuple(widths),
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        norm_num_groups=8,
+    )
+
+
+def normalise(pixels: Tensor, size: int) -> Tensor:
+    """uint8 pixels to float32 in [-1, 1] at the autoencoder's size."""
+    images = pixels.float() / 127.5 - 1
+    if images.shape[-1] == size:
+        return images
+    return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def reconstruction_objective(kl_weight: float):
+    """Loss terms of a variational autoencoder: mean squared error, and KL to a unit Gaussian."""
+
+    def objective(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        posterior = model.encode(images).latent_dist
+        decoded = model.decode(posterior.sample()).sample
+        return {
+            "reconstruction": functional.mse_loss(decoded.float(), images),
+            "kl": kl_weight * posterior.kl().mean(),
+        }
+
+    return objective
+
+
+def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches of shifted images, float32 in [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    for index in shuffled(len(pixels), batch, seed):
+        yield shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator)
+
+
+@torch.no_grad()
+def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Pixels to the mean and standard deviation of their raw latents, float32 (n, C, h, w) on the CPU.
+
+    An autoencoder without a posterior (`AutoencoderTiny`) has standard deviation 0.
+    """
+    means, stds = [], []
+    chunks = pixels.split(batch)
+    for chunk in track(chunks, "encode", len(chunks)):
+        images = normalise(chunk.to(autoencoder.device), size)
+        if isinstance(autoencoder, AutoencoderTiny):
+            mean = autoencoder.encode(images).latents
+            std = torch.zeros_like(mean)
+        else:
+            posterior = autoencoder.encode(images).latent_dist
+            mean, std = posterior.mean, posterior.std
+        means.append(mean.cpu())
+        stds.append(std.cpu())
+    return torch.cat(means), torch.cat(stds)
+
+
+@torch.no_grad()
+def decode(autoencoder: Autoencoder, raw_latents: Tensor, size: int, batch: int) -> Tensor:
+    """Raw latents to pixels, uint8 (n, channels, size, size) on the CPU, resized (bicubic, antialiased)."""
+    decoded = []
+    chunks = raw_latents.split(batch)
+    for chunk in track(chunks, "decode", len(chunks)):
+        images = autoencoder.decode(chunk.to(autoencoder.device)).sample
+        if images.shape[-1] != size:
+            images = functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+        decoded.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+    return torch.cat(decoded)
+
+
+def _scale(autoencoder: Autoencoder) -> tuple[float, float]:
+    config = autoencoder.config
+    return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+
+
+def to_latents(autoencoder: Autoencoder, raw_latents: Tensor) -> Tensor:
+    """Raw latents to the diffusion model's latents."""
+    scale, offset = _scale(autoencoder)
+    return (raw_latents - offset) * scale
+
+
+def to_raw_latents(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
+    """The inverse of `to_latents`."""
+    scale, offset = _scale(autoencoder)
+    return latents / scale + offset

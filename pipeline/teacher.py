@@ -1,0 +1,23 @@
+"""Train the teacher: a plain classifier of the ID classes, which filters outliers and is distilled from.
+
+Reads: data/images/{train,val}.parquet.
+Writes: data/models/teacher (config.json, model.safetensors).
+Why: something must tell an outlier from one more ID image before any OOD-aware classifier exists.
+"""
+
+from pipeline import params
+from pipeline.artifacts import images, models
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.layout import IMAGES, MODELS
+from pipeline.console import say
+from pipeline.learning.objective import objective
+from pipeline.learning.training import Training, accuracy, train_classifier
+
+
+def main() -> None:
+    settings, seed = params.read("teacher", Training), params.read("seed", int)
+    train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
+    model, _ = train_classifier(train_set, None, objective(), settings, seed, "teacher")
+    with replacing(MODELS / "teacher") as folder:
+        models.save_classifier(folder, model)
+    say(f"teacher: {accuracy(model, val_set, settings.batch):.1%} of validation images right")
