@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     from pipeline.learning.networks import Classifier
+    from pipeline.synthesis.diffusion import ConditionalUNet
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -73,3 +74,15 @@ def load_classifier(folder: Path) -> "Classifier":
         raise UserError(f"{folder}: no model.safetensors; run the stage that writes it, or `dvc pull`")
     with _readable(folder), redirect_stdout(io.StringIO()):  # the hub's loader prints
         return Classifier.from_pretrained(folder).eval().requires_grad_(False)
+
+
+def load_diffusion(folder: Path) -> "ConditionalUNet":
+    """Load the diffusion model in eval mode on the CPU.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    from pipeline.synthesis.diffusion import ConditionalUNet
+
+    with _readable(folder):
+        return ConditionalUNet.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)

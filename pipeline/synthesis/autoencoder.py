@@ -42,14 +42,14 @@ def normalise(pixels: Tensor, size: int) -> Tensor:
 
 
 def reconstruction_objective(kl_weight: float):
-    """Loss terms of a variational autoencoder: mean squared error, and KL to a unit Gaussian."""
+    """Loss terms of a variational autoencoder: squared error a pixel, and KL to a unit Gaussian a latent dimension."""
 
     def objective(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         posterior = model.encode(images).latent_dist
         decoded = model.decode(posterior.sample()).sample
         return {
             "reconstruction": functional.mse_loss(decoded.float(), images),
-            "kl": kl_weight * posterior.kl().mean(),
+            "kl": kl_weight * posterior.kl().mean() / posterior.mean[0].numel(),
         }
 
     return objective

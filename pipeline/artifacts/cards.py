@@ -1,0 +1,71 @@
+"""The README.md of an outlier dataset: a Hugging Face dataset card."""
+
+from typing import Any
+
+from huggingface_hub import DatasetCardData
+
+CARD = """---
+{metadata}
+---
+
+# {title}
+
+{purpose} Made by [Penumbra](https://arxiv.org/abs/2406.16525) from {images} in-distribution (ID) training images of
+{classes} classes: {names}.
+
+![The images at a glance](contact-sheet.png)
+
+| method | packed | candidates | rejected, by reason |
+| --- | --- | --- | --- |
+{rows}
+
+## Files
+
+- `{stem}-000000.tar ...`: for each sample `KEY.png`, `KEY.latent.npy` (float16, raw latent: not scaled by the
+  autoencoder's scaling factor) and `KEY.json`.
+- `index.parquet`: a row a sample: method, parents, strength, distance to ID, the teacher's confidence, seed.
+- `rejected.parquet`: the same for every candidate that is not packed, with the reason.
+- `dataset.json`: counts, checksums, thresholds and all parameters.
+
+```python
+from datasets import load_dataset
+
+samples = load_dataset("webdataset", data_files="{stem}-*.tar", split="train")
+```
+
+## Limits
+
+The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
+classes; some may still show an ID class. They come out of a decoder, which a classifier can learn to recognise.
+"""
+PURPOSES = {
+    "outliers": "Synthetic out-of-distribution (OOD) images to train a classifier that knows what it does not know.",
+    "controls": "Controls for outlier exposure: plain noise, and synthetic images of the ID classes (label >= 0).",
+}
+
+
+def dataset_card(about: dict[str, Any]) -> str:
+    """The card of a dataset.json."""
+    stem = about["name"]
+    metadata = DatasetCardData(
+        license=about["licence"],
+        pretty_name=f"Penumbra {stem}",
+        tags=["out-of-distribution-detection", "synthetic", "webdataset"],
+        task_categories=["image-classification"],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": f"{stem}-*.tar"}]}],
+    )
+    return CARD.format(
+        metadata=metadata.to_yaml(),
+        title=f"Penumbra {stem}",
+        purpose=PURPOSES[stem],
+        images=about["id"]["count"],
+        classes=len(about["id"]["classes"]),
+        names=", ".join(about["id"]["classes"]),
+        rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
+        stem=stem,
+    )
+
+
+def _row(method: str, counts: dict[str, Any]) -> str:
+    rejected = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items()) or "none"
+    return f"| {method} | {counts['packed']} | {counts['candidates']} | {rejected} |"

@@ -1,0 +1,139 @@
+"""The outlier dataset: WebDataset shards, their index, and what they are. Readable without this project.
+
+- `NAME-000000.tar ...`: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w, raw), `KEY.png`.
+- `index.parquet`: a row a sample; `rejected.parquet`: a row a rejected candidate, with the reason.
+- `dataset.json`: schema version, counts, checksums, origin. `README.md`: a dataset card.
+"""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import webdataset as wds
+from torch import Tensor
+
+from pipeline.artifacts.files import read_json, sha256
+from pipeline.artifacts.images import decode, encode_png
+from pipeline.errors import UserError
+
+SCHEMA_VERSION = 1
+SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
+FIELDS = [
+    ("method", pa.string()),  # boundary, mixup, noise, ...
+    ("label", pa.int64()),  # -1 for an outlier; a class index for a control that is ID
+    ("parent_a", pa.int64()),  # class indices; -1 where there is no parent
+    ("parent_b", pa.int64()),
+    ("strength", pa.float32()),  # sigma of a perturbation, or parent a's share of a mixture
+    ("source", pa.string()),  # key of the ID image it started from, or ""
+    ("candidate", pa.int64()),  # row in the method's candidates: (seed, candidate) makes the sample again
+    ("distance", pa.float32()),  # to the k-th nearest ID training latent, in standard deviations
+    ("confidence", pa.float32()),  # the teacher's largest probability
+    ("seed", pa.int64()),
+]
+INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
+REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample to pack: uint8 pixels (channels, size, size), a raw latent (C, h, w), and its index fields."""
+
+    pixels: np.ndarray
+    raw_latent: np.ndarray
+    fields: dict[str, Any]
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def pack(folder: Path, name: str, samples: Sequence[Sample], per_shard: int) -> list[dict[str, Any]]:
+    """Write the shards and index.parquet of an outlier dataset; equal samples give equal bytes.
+
+    Args:
+        folder: an existing, empty folder.
+        name: stem of the shards' names, lower-case letters.
+        per_shard: samples in a shard.
+
+    Returns:
+        name, sha256 and number of samples of each shard.
+    """
+    rows = []
+    # an integer mtime of 0: reproducible, and half the bytes of webdataset's default
+    with wds.ShardWriter(str(folder / f"{name}-%06d.tar"), maxcount=per_shard, mtime=0, verbose=0) as writer:
+        for number, sample in enumerate(samples):
+            key, shard = f"{number:08d}", f"{name}-{number // per_shard:06d}.tar"
+            rows.append({"key": key, "shard": shard} | sample.fields)
+            writer.write(
+                {
+                    "__key__": key,
+                    "json": json.dumps(sample.fields, sort_keys=True).encode(),
+                    "latent.npy": npy(sample.raw_latent.astype(np.float16)),
+                    "png": encode_png(sample.pixels),
+                }
+            )
+    pq.write_table(pa.Table.from_pylist(rows, INDEX), folder / "index.parquet")
+    counts = Counter(row["shard"] for row in rows)
+    return [{"name": shard, "sha256": sha256(folder / shard), "samples": counts[shard]} for shard in sorted(counts)]
+
+
+def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rejected.parquet: the index fields of each rejected candidate, and the reason."""
+    pq.write_table(pa.Table.from_pylist(rows, REJECTED), folder / "rejected.parquet")
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check an outlier dataset's schema version, file names and checksums; give its dataset.json.
+
+    Raises:
+        UserError: a file is missing, damaged, of another schema, or not named as a shard.
+    """
+    about = read_json(folder / "dataset.json")
+    version = about.get("schema_version") if isinstance(about, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
+    for shard in about["shards"]:
+        if not SHARD.fullmatch(shard["name"]):
+            raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
+        path = folder / shard["name"]
+        if not path.is_file():
+            raise UserError(f"{path}: not found, though dataset.json names it; `dvc pull` the folder again")
+        if (found := sha256(path)) != shard["sha256"]:
+            raise UserError(f"{path}: sha256 {found}, expected {shard['sha256']}; the file is damaged, get it again")
+    return about
+
+
+def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read the images of some methods after verifying the dataset.
+
+    Returns:
+        method -> uint8 pixels (n, channels, size, size) and int64 labels (n,), in the index's order;
+        methods that the dataset does not have are left out.
+
+    Raises:
+        UserError: the dataset does not verify, or holds an unreadable image.
+    """
+    about = verify(folder)
+    found: dict[str, list[tuple[np.ndarray, int]]] = {}
+    urls = [str(folder / shard["name"]) for shard in about["shards"]]
+    for sample in wds.WebDataset(urls, shardshuffle=False):
+        fields = json.loads(sample["json"])
+        if fields["method"] in methods:
+            pixels = decode(sample["png"], f"{sample['__url__']}: {sample['__key__']}.png")
+            found.setdefault(fields["method"], []).append((pixels, fields["label"]))
+    return {
+        method: (torch.from_numpy(np.stack([pixels for pixels, _ in pairs])), torch.tensor([label for _, label in pairs]))
+        for method, pairs in found.items()
+    }

@@ -1,0 +1,57 @@
+"""Run the classifiers of one recipe over every image once, and keep what they say.
+
+Reads: data/images, data/models/RECIPE.
+Writes: data/outputs/RECIPE/s<seed>/<set>.parquet (logits and features) and head.parquet.
+Why: scoring can then change and rerun in seconds, without a network or a GPU.
+"""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from pydantic import PositiveInt
+
+from pipeline import params
+from pipeline.artifacts import images, models, outputs
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.layout import IMAGES, MODELS, OUTPUTS
+from pipeline.artifacts.outputs import Head, Outputs
+from pipeline.console import say, track
+from pipeline.errors import UserError
+from pipeline.learning.networks import Classifier, predict
+
+
+class Params(params.Section):
+    batch: PositiveInt
+
+
+def outputs_of(model: Classifier, image_set: ImageSet, batch: int) -> Outputs:
+    """Logits and features of a whole set."""
+    logits, features = predict(model, image_set.pixels, batch)
+    return Outputs(image_set.keys, image_set.labels, logits, features, image_set.role)
+
+
+def load_sets() -> dict[str, ImageSet]:
+    """Every image set by name: the ID splits and the OOD sets."""
+    paths = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")] + images.ood_sets(IMAGES)
+    return {path.stem: images.load(path) for path in paths}
+
+
+def main(recipe: str) -> None:
+    settings = params.read("infer", Params)
+    params.read(f"recipes.{recipe}", dict)
+    folders = sorted((MODELS / recipe).glob("s*"), key=lambda folder: int(folder.name[1:]))
+    if not folders:
+        raise UserError(f"{MODELS / recipe}: no trained model; run `dvc repro train@{recipe}`, or `dvc pull`")
+    sets = load_sets()
+    with replacing(OUTPUTS / recipe) as target:
+        for folder in track(folders, f"infer {recipe}", len(folders)):
+            _infer(folder, target / folder.name, sets, settings.batch)
+    say(f"infer: {recipe}: {len(folders)} models, {len(sets)} sets, {sum(map(len, sets.values()))} images")
+
+
+def _infer(model_folder: Path, target: Path, sets: dict[str, ImageSet], batch: int) -> None:
+    model = models.load_classifier(model_folder).to(Accelerator().device)
+    for name, image_set in sets.items():
+        outputs.write(target / f"{name}.parquet", outputs_of(model, image_set, batch))
+    outputs.write_head(target / "head.parquet", Head(model.head.weight.cpu(), model.head.bias.cpu()))
