@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoModel
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -78,7 +78,8 @@ def main() -> None:
     if settings.source == "train":
         model = train(train_set.pixels, settings, seed)
     else:
-        model = models.load_autoencoder(settings.source, settings.revision)
+        models.check_revision(settings.source, settings.revision)
+        model = models.load(AutoModel, settings.source, revision=settings.revision, use_safetensors=True)
     with replacing(MODELS / "autoencoder") as folder:
         model.save_pretrained(folder)
     say(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")

@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from diffusers import AutoModel
 from diffusers.training_utils import EMAModel
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -59,7 +60,7 @@ def train(encoded: Latents, autoencoder: Autoencoder, settings: Params, seed: in
 
 def main() -> None:
     settings, seed = params.read("diffusion", Params), params.read("seed", int)
-    autoencoder = models.load_autoencoder(MODELS / "autoencoder")
+    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
     model, loss = train(latents.load(LATENTS / "train.arrow"), autoencoder, settings, seed)
     with replacing(MODELS / "diffusion") as folder:
         model.save_pretrained(folder)

@@ -6,6 +6,7 @@ Why: outliers are sampled around ID latents, and the filter's thresholds come fr
 """
 
 from accelerate import Accelerator
+from diffusers import AutoModel
 from pydantic import PositiveInt
 
 from pipeline import params
@@ -30,7 +31,7 @@ def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, b
 
 def main() -> None:
     settings, size = params.read("encode", Params), params.read("autoencoder.size", int)
-    autoencoder = models.load_autoencoder(MODELS / "autoencoder").to(Accelerator().device)
+    autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(Accelerator().device)
     with replacing(LATENTS) as folder:
         for split in ("train", "val"):
             encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings.batch)

@@ -51,7 +51,7 @@ def main(recipe: str) -> None:
 
 
 def _infer(model_folder: Path, target: Path, sets: dict[str, ImageSet], batch: int) -> None:
-    model = models.load_classifier(model_folder).to(Accelerator().device)
+    model = models.load(Classifier, model_folder).to(Accelerator().device)
     for name, image_set in sets.items():
         outputs.write(target / f"{name}.parquet", outputs_of(model, image_set, batch))
     outputs.write_head(target / "head.parquet", Head(model.head.weight.cpu(), model.head.bias.cpu()))

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import torch
 from accelerate import Accelerator
+from diffusers import AutoModel
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -36,9 +37,7 @@ class Params(params.Section):
     batch: PositiveInt
 
 
-def sample(
-    model: ConditionalUNet, parents: Tensor, share: Tensor, stream: str, settings: Params, seed: int
-) -> Tensor:
+def sample(model: ConditionalUNet, parents: Tensor, share: Tensor, stream: str, settings: Params, seed: int) -> Tensor:
     """Latents float32 (n, C, h, w) of n mixtures on the CPU; mixture i depends on (seed, i) alone."""
     shape = (model.config["channels"], model.config["size"], model.config["size"])
     scheduler = sampler(settings.sampler, noise_schedule())
@@ -70,8 +69,8 @@ def main() -> None:
     settings, seed = params.read("mixup", Params), params.read("seed", int)
     if settings.ratio[0] > settings.ratio[1]:
         raise UserError(f"params.yaml: mixup.ratio is {settings.ratio}, expected [low, high] with low <= high")
-    autoencoder = models.load_autoencoder(MODELS / "autoencoder")
-    model = models.load_diffusion(MODELS / "diffusion").to(Accelerator().device)
+    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
+    model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
     for stream in ("mixup", "synthetic-id"):
         sampled = draw(model, autoencoder, stream, settings, seed)
         with replacing(CANDIDATES / f"{stream}.arrow") as path:

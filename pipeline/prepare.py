@@ -8,17 +8,17 @@ Why: every later stage sees the same images; nothing that is chosen on validatio
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 from torchvision.transforms import functional as transforms
-from PIL import Image
 
 from pipeline import params
 from pipeline.artifacts import images
 from pipeline.artifacts.files import replacing, sha256, write_json
-from pipeline.artifacts.images import Picture
+from pipeline.artifacts.images import Picture, Role
 from pipeline.artifacts.layout import IMAGES
 from pipeline.console import say, track
 from pipeline.errors import UserError
@@ -52,7 +52,12 @@ def collect(settings: Params) -> Collection:
 
     if settings.id is None:
         raise UserError("params.yaml: prepare.id is null; with source `folder`, set it to a folder of class folders")
-    roles = {"near": settings.near, "far": settings.far, "val-near": settings.val_near, "val-far": settings.val_far}
+    roles: dict[Role, Folders] = {
+        "near": settings.near,
+        "far": settings.far,
+        "val-near": settings.val_near,
+        "val-far": settings.val_far,
+    }
     ood = {role: {name: Path(path) for name, path in folders.items()} for role, folders in roles.items()}
     return folder.load(Path(settings.id), ood)
 
@@ -113,9 +118,11 @@ def main() -> None:
     collection = collect(settings)
     pictures = unique(collection.pictures)
     _check_classes(collection, pictures)
-    sets = [(name, "id", part) for name, part in split(pictures, settings, seed).items()]
+    sets: list[tuple[str, Role, list[Picture]]] = [
+        (name, "id", part) for name, part in split(pictures, settings, seed).items()
+    ]
     sets += [(f"ood/{name}", ood.role, ood.pictures) for name, ood in collection.ood.items()]
-    manifest = {
+    manifest: dict[str, Any] = {
         "source": settings.source,
         "classes": collection.classes,
         "size": settings.size,

@@ -85,7 +85,7 @@ def summarise(measured: pd.DataFrame, accuracies: pd.DataFrame, split: str) -> d
                 entry[group] = _spreads(block[block["role"] == role])
         shown = block[block["role"].isin(GROUPS[split])]
         entry["sets"] = {name: _spreads(members) for name, members in shown.groupby("set")}
-        summary.setdefault(recipe, {})[detector] = entry
+        summary.setdefault(str(recipe), {})[detector] = entry
     return summary
 
 
@@ -116,7 +116,13 @@ def roc_points(scores: pd.DataFrame, detector: str) -> Iterator[dict[str, Any]]:
             fpr, tpr, _ = roc_curve(positive, np.concatenate([known, unknown]))
             for i in np.unique(np.linspace(0, len(fpr) - 1, 200).astype(int)):
                 curve = f"{recipe} {role}"
-                yield {"curve": curve, "recipe": recipe, "group": role, "fpr": round(fpr[i], 5), "tpr": round(tpr[i], 5)}
+                yield {
+                    "curve": curve,
+                    "recipe": recipe,
+                    "group": role,
+                    "fpr": round(fpr[i], 5),
+                    "tpr": round(tpr[i], 5),
+                }
 
 
 def collect(settings: Params) -> tuple[pd.DataFrame, pd.DataFrame]:

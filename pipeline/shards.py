@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import AutoModel
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -40,7 +41,8 @@ class Params(params.Section):
     per_method: PositiveInt
     per_shard: PositiveInt
     neighbours: PositiveInt
-    quantile: Annotated[float, Field(gt=0, lt=1)]
+    inside_id: Annotated[float, Field(gt=0, lt=1)]
+    confident: Annotated[float, Field(gt=0, lt=1)]
     filters: list[str]
     licence: str
 
@@ -59,7 +61,9 @@ class Judge:
         """Evidence on uint8 pixels and their raw latents."""
         logits, _ = predict(self.teacher, pixels, BATCH)
         flat = raw_latents.flatten(1) / self.scale
-        return filters.look(pixels, raw_latents, logits, kth_distance(flat, self.train_latents, self.settings.neighbours))
+        return filters.look(
+            pixels, raw_latents, logits, kth_distance(flat, self.train_latents, self.settings.neighbours)
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ def load_judge(settings: Params) -> Judge:
     encoded = latents.load(LATENTS / "train.arrow").mean.flatten(1)
     device = Accelerator().device
     return Judge(
-        autoencoder=models.load_autoencoder(MODELS / "autoencoder").to(device),
-        teacher=models.load_classifier(MODELS / "teacher").to(device),
+        autoencoder=models.load(AutoModel, MODELS / "autoencoder").to(device),
+        teacher=models.load(Classifier, MODELS / "teacher").to(device),
         train_latents=encoded / encoded.std(dim=0),
         scale=encoded.std(dim=0),
         settings=settings,
@@ -106,7 +110,8 @@ def load_judge(settings: Params) -> Judge:
 def limits(judge: Judge, val_set: ImageSet) -> filters.Thresholds:
     """The filters' thresholds, from ID validation images."""
     raw_latents = latents.load(LATENTS / "val.arrow").mean
-    return filters.thresholds(judge.evidence(val_set.pixels, raw_latents), judge.settings.quantile)
+    validation = judge.evidence(val_set.pixels, raw_latents)
+    return filters.thresholds(validation, judge.settings.inside_id, judge.settings.confident)
 
 
 def judge_outliers(judge: Judge, method: str, thresholds: filters.Thresholds, size: int) -> Judged:
@@ -148,9 +153,10 @@ def choose(judged: Judged, wanted: int) -> list[int]:
     if len(accepted) < wanted:
         counts = ", ".join(f"{reason} {n}" for reason, n in sorted(Counter(filter(None, judged.reasons)).items()))
         raise UserError(
-            f"{judged.method}: {len(accepted)} of {len(judged.found)} candidates accepted (rejected: {counts or 'none'}), "
-            f"expected at least shards.per_method = {wanted}; raise {judged.method}.count, raise shards.quantile, "
-            "or move the candidates farther out (boundary.sigmas, mixup.ratio)"
+            f"{judged.method}: {len(accepted)} of {len(judged.found)} candidates accepted "
+            f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
+            f"raise {judged.method}.count, shards.inside_id or shards.confident, or move the candidates farther out "
+            "(boundary.sigmas, mixup.ratio)"
         )
     return accepted[:wanted]
 
@@ -173,7 +179,9 @@ def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any]
         judged.method: {
             "packed": settings.per_method,
             "candidates": len(judged.found),
-            "rejected": dict(sorted(Counter(row["reason"] for row in rejected if row["method"] == judged.method).items())),
+            "rejected": dict(
+                sorted(Counter(row["reason"] for row in rejected if row["method"] == judged.method).items())
+            ),
         }
         for judged in groups
     }
@@ -181,7 +189,12 @@ def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any]
         partial.mkdir()
         shards = outliers.pack(partial, name, samples, settings.per_shard)
         outliers.write_rejected(partial, rejected)
-        content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
+        content = {
+            "schema_version": outliers.SCHEMA_VERSION,
+            "name": name,
+            "methods": methods,
+            "shards": shards,
+        } | about
         write_json(partial / "dataset.json", content)
         (partial / "README.md").write_text(dataset_card(content), encoding="utf-8")
         contact_sheet(partial / "contact-sheet.png", _pictures(groups, chosen))
@@ -199,7 +212,9 @@ def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> dict[str, T
     return pictures
 
 
-def describe(val_set: ImageSet, train_set: ImageSet, thresholds: filters.Thresholds, settings: Params) -> dict[str, Any]:
+def describe(
+    val_set: ImageSet, train_set: ImageSet, thresholds: filters.Thresholds, settings: Params
+) -> dict[str, Any]:
     """What dataset.json says of the ID set, the generators and the parameters that made it."""
     generators = {
         name: {
@@ -228,7 +243,9 @@ def describe(val_set: ImageSet, train_set: ImageSet, thresholds: filters.Thresho
 def main() -> None:
     settings, seed = params.read("shards", Params), params.read("seed", int)
     if unknown := set(settings.filters) - set(filters.FILTERS):
-        raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected {', '.join(filters.FILTERS)}")
+        raise UserError(
+            f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected {', '.join(filters.FILTERS)}"
+        )
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     judge = load_judge(settings)
     thresholds = limits(judge, val_set)

@@ -6,7 +6,7 @@ Why: something must tell an outlier from one more ID image before any OOD-aware 
 """
 
 from pipeline import params
-from pipeline.artifacts import images, models
+from pipeline.artifacts import images
 from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.console import say
@@ -19,5 +19,5 @@ def main() -> None:
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     model, _ = train_classifier(train_set, None, objective(), settings, seed, "teacher")
     with replacing(MODELS / "teacher") as folder:
-        models.save_classifier(folder, model)
+        model.save_pretrained(folder)
     say(f"teacher: {accuracy(model, val_set, settings.batch):.1%} of validation images right")

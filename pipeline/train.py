@@ -50,7 +50,7 @@ def auxiliary_images(recipe: Recipe, settings: Params) -> tuple[Tensor, Tensor] 
     """
     if not recipe.auxiliary:
         return None
-    found = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
     for folder in (settings.outliers, settings.controls):
         if missing := [method for method in recipe.auxiliary if method not in found]:
             found |= outliers.load(Path(folder), missing)
@@ -92,13 +92,13 @@ def main(name: str) -> None:
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     auxiliary = auxiliary_images(recipe, settings)
     check(recipe, auxiliary, name)
-    teacher = models.load_classifier(MODELS / "teacher").to(Accelerator().device) if recipe.distillation else None
+    teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device) if recipe.distillation else None
     terms = objective(recipe.exposure, recipe.distillation, recipe.temperature, teacher)
     with replacing(MODELS / name) as folder:
         for seed in settings.seeds:
             description = f"{name} seed {seed}"
             model, history = train_classifier(train_set, auxiliary, terms, settings, seed, description)
-            models.save_classifier(folder / f"s{seed}", model)
+            model.save_pretrained(folder / f"s{seed}")
             write_json(folder / f"s{seed}" / "detector.json", detector(model, val_set, settings.batch))
             write_json(folder / f"s{seed}" / "history.json", history)
             say(f"train: {description}: {accuracy(model, val_set, settings.batch):.1%} of validation images right")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.latents import column_tensor, read_table, tensor_column, write_table
+from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_table
 
 
 @dataclass(frozen=True)

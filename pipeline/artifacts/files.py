@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-
 
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
 
@@ -43,7 +41,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _remove(partial)
         yield partial
         _remove(target)
-        os.rename(partial, target)
+        partial.rename(target)
     except OSError as error:
         _remove_quietly(partial)
         if error.errno not in UNWRITABLE:

@@ -2,30 +2,36 @@
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderTiny
-
-    from pipeline.learning.networks import Classifier
-    from pipeline.synthesis.diffusion import ConditionalUNet
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-@contextmanager
-def _readable(source: Path | str) -> Iterator[None]:
-    """Turn a library's failure to load weights into one line."""
+def load(kind: Any, source: Path | str, **options: Any) -> Any:
+    """Load a model in float32 and eval mode, on the CPU and without gradients.
+
+    Args:
+        kind: a class with `from_pretrained`, such as `diffusers.AutoModel`.
+        source: a folder with config.json and safetensors weights, or a Hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: the folder has no safetensors weights, or the model cannot be loaded.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no safetensors weights (pickles are never loaded); run the stage that writes it")
     try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
+        with redirect_stdout(io.StringIO()):  # the hub's loader prints
+            model = kind.from_pretrained(str(source), **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: cannot be loaded as a model ({reason}); run the stage that writes it") from None
+    return model.float().eval().requires_grad_(False)
 
 
 def check_revision(source: str, revision: str | None) -> None:
@@ -39,50 +45,3 @@ def check_revision(source: str, revision: str | None) -> None:
             f"model {source!r}: revision {revision!r}, expected the 40-digit commit of a Hugging Face repository; "
             "pin it, or set the source to a local folder"
         )
-
-
-def load_autoencoder(source: Path | str, revision: str | None = None) -> "AutoencoderKL | AutoencoderTiny":
-    """Load an autoencoder in float32 from a folder or, at a pinned commit, from the Hub.
-
-    Raises:
-        UserError: missing, unreadable, unpinned, or a model of another kind.
-    """
-    from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
-
-    check_revision(str(source), revision)
-    with _readable(source):
-        model = AutoModel.from_pretrained(str(source), revision=revision, use_safetensors=True)
-    if not isinstance(model, AutoencoderKL | AutoencoderTiny):
-        raise UserError(f"{source}: a {type(model).__name__}, expected an AutoencoderKL or AutoencoderTiny")
-    return model.float().eval().requires_grad_(False)
-
-
-def save_classifier(folder: Path, model: "Classifier") -> None:
-    """Write config.json, model.safetensors and a model card."""
-    model.save_pretrained(folder)
-
-
-def load_classifier(folder: Path) -> "Classifier":
-    """Load a classifier in eval mode on the CPU.
-
-    Raises:
-        UserError: missing, unreadable, or pickled.
-    """
-    from pipeline.learning.networks import Classifier
-
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(f"{folder}: no model.safetensors; run the stage that writes it, or `dvc pull`")
-    with _readable(folder), redirect_stdout(io.StringIO()):  # the hub's loader prints
-        return Classifier.from_pretrained(folder).eval().requires_grad_(False)
-
-
-def load_diffusion(folder: Path) -> "ConditionalUNet":
-    """Load the diffusion model in eval mode on the CPU.
-
-    Raises:
-        UserError: missing or unreadable.
-    """
-    from pipeline.synthesis.diffusion import ConditionalUNet
-
-    with _readable(folder):
-        return ConditionalUNet.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)

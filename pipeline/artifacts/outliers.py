@@ -134,6 +134,9 @@ def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor
             pixels = decode(sample["png"], f"{sample['__url__']}: {sample['__key__']}.png")
             found.setdefault(fields["method"], []).append((pixels, fields["label"]))
     return {
-        method: (torch.from_numpy(np.stack([pixels for pixels, _ in pairs])), torch.tensor([label for _, label in pairs]))
+        method: (
+            torch.from_numpy(np.stack([pixels for pixels, _ in pairs])),
+            torch.tensor([label for _, label in pairs]),
+        )
         for method, pairs in found.items()
     }

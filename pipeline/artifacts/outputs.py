@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from pipeline.artifacts.images import Role
-from pipeline.artifacts.latents import column_tensor, tensor_column
+from pipeline.artifacts.tables import column_tensor, tensor_column
 from pipeline.errors import UserError
 
 
@@ -95,7 +94,7 @@ def load(path: Path) -> Outputs:
         raise UserError(f"{path}: role {role!r} in the schema's metadata, expected one of {', '.join(get_args(Role))}")
     return Outputs(
         keys=table.column("key").to_pylist(),
-        labels=torch.from_numpy(np.array(table.column("label"), dtype=np.int64)),
+        labels=torch.tensor(table.column("label").to_pylist()),
         logits=_matrix(path, table, "logits"),
         features=_matrix(path, table, "features"),
         role=role,
@@ -105,4 +104,4 @@ def load(path: Path) -> Outputs:
 def load_head(path: Path) -> Head:
     """Read the last layer."""
     table = _read(path)
-    return Head(_matrix(path, table, "weight"), torch.from_numpy(np.array(table.column("bias"), dtype=np.float32)))
+    return Head(_matrix(path, table, "weight"), torch.tensor(table.column("bias").to_pylist()))

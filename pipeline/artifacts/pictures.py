@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 matplotlib.use("Agg")  # no display needed
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 ROWS, COLUMNS = 3, 24  # images shown of each group
 GAP = 1  # pixels between images
@@ -17,10 +17,10 @@ GAP = 1  # pixels between images
 def sheet(pixels: Tensor) -> np.ndarray:
     """The first images of uint8 (n, channels, h, w) as one picture, (height, width, 3), white where none."""
     shown = pixels[: ROWS * COLUMNS]
-    shown = shown.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    height, width = shown.shape[1] + GAP, shown.shape[2] + GAP
+    colour = shown.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    height, width = colour.shape[1] + GAP, colour.shape[2] + GAP
     grid = np.full((ROWS * COLUMNS, height, width, 3), 255, dtype=np.uint8)
-    grid[: len(shown), :-GAP, :-GAP] = shown
+    grid[: len(shown), :-GAP, :-GAP] = colour
     return grid.reshape(ROWS, COLUMNS, height, width, 3).swapaxes(1, 2).reshape(ROWS * height, COLUMNS * width, 3)
 
 

@@ -1,6 +1,7 @@
 """The classifier: a network by name behind one interface of logits and features."""
 
 import re
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -44,6 +45,8 @@ class Classifier(
         super().__init__()
         self.classes = classes
         self.backbone = backbone(network, len(classes), channels)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -59,7 +62,7 @@ class Classifier(
         return self.backbone.fc
 
     @classmethod
-    def _load_as_pickle(cls, model, model_file, map_location, strict):
+    def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
         raise UserError(f"{model_file}: pickled weights are never loaded; ask for model.safetensors")
 
 

@@ -79,7 +79,7 @@ def train_classifier(
     set_seed(seed)
     mean, std = statistics(id_set.pixels)
     model = Classifier(settings.network, id_set.classes, id_set.pixels.shape[1], mean, std)
-    model = model.to(Accelerator().device, memory_format=torch.channels_last)
+    model = model.to(Accelerator().device).to(memory_format=torch.channels_last)
     pools = [Pool(id_set.pixels, id_set.labels, settings, seed)]
     if auxiliary is not None:
         pools.append(Pool(*auxiliary, settings, seed + 1))

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from pipeline.artifacts.images import OOD_LABEL, Picture, encode_png
+from pipeline.artifacts.images import OOD_LABEL, Picture, Role, encode_png
 from pipeline.errors import UserError
 from pipeline.sources.collection import Collection, OODSet
 
 ID_DIGITS = (0, 2, 3, 5, 7, 9)
-NEAR_DIGITS = {"near": (4, 8), "val-near": (1, 6)}
-PHOTOGRAPHS = {
+NEAR_DIGITS: dict[Role, tuple[int, int]] = {"near": (4, 8), "val-near": (1, 6)}
+PHOTOGRAPHS: dict[Role, dict[str, str]] = {
     "far": {
         "brick": "brick.png",
         "coins": "coins.png",
@@ -48,12 +48,12 @@ def load() -> Collection:
     """All images of the source, as 8x8 digits and 32x32 patches, 8-bit grey PNG."""
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # scikit-learn counts 0..16
-    of_class = {digit: [_picture(f"digit-{digit}-{i:04d}", grey[i]) for i in np.flatnonzero(digits.target == digit)]
-                for digit in range(10)}
+    of_class = {
+        digit: [_picture(f"digit-{digit}-{i:04d}", grey[i]) for i in np.flatnonzero(digits.target == digit)]
+        for digit in range(10)
+    }
     ood = {
-        f"digit-{digit}": OODSet(role, of_class[digit])
-        for role, members in NEAR_DIGITS.items()
-        for digit in members
+        f"digit-{digit}": OODSet(role, of_class[digit]) for role, members in NEAR_DIGITS.items() for digit in members
     }
     for role, photographs in PHOTOGRAPHS.items():
         ood |= {name: OODSet(role, list(_patches(name, file))) for name, file in photographs.items()}

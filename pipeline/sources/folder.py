@@ -24,7 +24,9 @@ def load(id_folder: Path, ood: Mapping[Role, Mapping[str, Path]]) -> Collection:
     """
     classes, pictures = _read(id_folder, labelled=True)
     if len(classes) < 2:
-        raise UserError(f"{id_folder}: found {len(classes)} class folders, expected at least 2; give each class a folder")
+        raise UserError(
+            f"{id_folder}: found {len(classes)} class folders, expected at least 2; give each class a folder"
+        )
     sets = {
         name: OODSet(role, _read(folder, labelled=False)[1])
         for role, folders in ood.items()

@@ -5,17 +5,18 @@
 - `latents`: raw latents shifted and scaled to about unit variance; this is what a diffusion model sees.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline.console import track
 from pipeline.learning.batches import shift, shuffled
 
-Autoencoder = AutoencoderKL | AutoencoderTiny
+Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
 AUGMENT_PIXELS = 1  # shift while training: a small set is otherwise learned by heart
 
 
@@ -41,10 +42,10 @@ def normalise(pixels: Tensor, size: int) -> Tensor:
     return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def reconstruction_objective(kl_weight: float):
+def reconstruction_objective(kl_weight: float) -> Callable[[Any, Tensor], dict[str, Tensor]]:
     """Loss terms of a variational autoencoder: squared error a pixel, and KL to a unit Gaussian a latent dimension."""
 
-    def objective(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    def objective(model: Any, images: Tensor) -> dict[str, Tensor]:
         posterior = model.encode(images).latent_dist
         decoded = model.decode(posterior.sample()).sample
         return {

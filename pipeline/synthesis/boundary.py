@@ -30,7 +30,9 @@ def find_anchors(latents: Tensor, neighbours: int, count: int) -> Tensor:
     return distances.argsort(descending=True, stable=True)[:count]
 
 
-def farthest(latents: Tensor, anchor: Tensor, noise: Tensor, noise_products: Tensor, neighbours: int, keep: int) -> Tensor:
+def farthest(
+    latents: Tensor, anchor: Tensor, noise: Tensor, noise_products: Tensor, neighbours: int, keep: int
+) -> Tensor:
     """Rows of the `keep` draws whose perturbed anchor lies farthest from the class, farthest first.
 
     Far means the largest distance to the k-th nearest latent. All anchors of a class share the draws, so

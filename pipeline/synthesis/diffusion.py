@@ -1,6 +1,7 @@
 """A class-conditional diffusion model of latents, and its samplers."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
@@ -67,11 +68,11 @@ def sampler(name: str, schedule: DDPMScheduler) -> DDIMScheduler | DPMSolverMult
     return DPMSolverMultistepScheduler.from_config(schedule.config, lambda_min_clipped=-5.1)
 
 
-def objective(schedule: DDPMScheduler, seed: int) -> Callable[[nn.Module, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+def objective(schedule: DDPMScheduler, seed: int) -> Callable[[Any, tuple[Tensor, Tensor]], dict[str, Tensor]]:
     """Mean squared error of the predicted velocity at uniform times, for batches of (latents, labels)."""
     generator = torch.Generator().manual_seed(seed)
 
-    def terms(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def terms(model: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         latents, labels = batch
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         times = torch.randint(TRAIN_STEPS, (len(latents),), generator=generator).to(latents.device)
@@ -95,7 +96,9 @@ def latent_batches(mean: Tensor, std: Tensor, labels: Tensor, batch: int, seed: 
 
 
 @torch.no_grad()
-def denoise(predict: Predict, noise: Tensor, scheduler: DDIMScheduler | DPMSolverMultistepScheduler, steps: int) -> Tensor:
+def denoise(
+    predict: Predict, noise: Tensor, scheduler: DDIMScheduler | DPMSolverMultistepScheduler, steps: int
+) -> Tensor:
     """Run a deterministic sampler from unit Gaussian `noise` (n, C, h, w) to latents."""
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise

@@ -55,15 +55,16 @@ def look(pixels: Tensor, raw_latents: Tensor, logits: Tensor, distance: Tensor) 
     )
 
 
-def thresholds(validation: Evidence, quantile: float) -> Thresholds:
-    """Limits that reject what lies deeper in ID than the outermost `quantile` of the ID validation images.
+def thresholds(validation: Evidence, inside_id: float, confident: float) -> Thresholds:
+    """Limits from ID validation images; flat and saturated is what lies well beyond every one of them.
 
-    An outlier must be farther out than 1 - quantile of them, and leave the teacher less sure than 1 - quantile
-    of them. Flat and saturated images are those beyond every validation image.
+    Args:
+        inside_id: share of them, 0..1, that lies as far out as an outlier must.
+        confident: share of them, 0..1, that leaves the teacher as unsure as an outlier must.
     """
     return Thresholds(
-        distance=float(validation.distance.quantile(1 - quantile)),
-        confidence=float(validation.confidence.quantile(quantile)),
+        distance=float(validation.distance.quantile(1 - inside_id)),
+        confidence=float(validation.confidence.quantile(confident)),
         contrast=float(validation.contrast.min()) / 4,
         saturation=(1 + float(validation.saturation.max())) / 2,
     )

@@ -9,7 +9,7 @@ from pipeline.synthesis.randomness import generator
 GAUSSIAN_STD = 64.0  # grey levels around the middle grey
 
 
-def noise_images(seed: int, count: int, shape: tuple[int, int, int]) -> Tensor:
+def noise_images(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
     """Noise images, uint8 (count, channels, size, size): uniform and Gaussian in turn.
 
     Image i depends on (seed, i) alone.

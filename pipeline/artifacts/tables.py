@@ -1,0 +1,48 @@
+"""Tensors in Arrow columns, and Arrow IPC files that are read through a memory map."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+
+def tensor_column(values: Tensor) -> pa.Array:
+    """(n, ...) float32 as an Arrow column of fixed-size lists, without a copy."""
+    flat = values.detach().cpu().contiguous().float().numpy()
+    width = int(np.prod(flat.shape[1:]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), width)
+
+
+def column_tensor(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `tensor_column`: a float32 tensor (n, *shape)."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return torch.from_numpy(np.array(flat, dtype=np.float32)).view(-1, *shape)
+
+
+def write_table(path: Path, table: pa.Table, about: dict) -> None:
+    """Write a table as Arrow IPC with JSON metadata."""
+    table = table.replace_schema_metadata({"penumbra": json.dumps(about, sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_table(path: Path, stage: str) -> tuple[pa.Table, dict]:
+    """Memory-map an Arrow IPC file written by `write_table`.
+
+    Raises:
+        UserError: missing or of another format; `stage` is what to run.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        return table, json.loads((table.schema.metadata or {})[b"penumbra"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run `dvc repro {stage}`, or `dvc pull`") from None
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not readable ({error}); run `dvc repro {stage}`") from None

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts.files import read_json, replacing, write_json
+from pipeline.errors import UserError
+
+
+def test_a_finished_write_replaces_the_target(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "set"
+    for content in ("old", "new"):
+        with replacing(target) as partial:
+            partial.mkdir()
+            (partial / content).write_text(content)
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_target_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(error), replacing(target) as partial:
+        partial.write_text("half")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
+
+
+def test_what_a_killed_run_left_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".set.partial").mkdir()
+    (tmp_path / ".set.partial" / "stale").write_text("x")
+    with replacing(tmp_path / "set") as partial:
+        partial.mkdir()
+        (partial / "fresh").write_text("y")
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["fresh"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / "file" / "set") as partial:
+        partial.mkdir()
+
+
+def test_json_is_the_same_bytes_and_never_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, "ü"]})
+    assert read_json(tmp_path / "a.json") == {"b": 1, "a": [1.5, "ü"]}
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "b.json", float("nan"))
+    (tmp_path / "c.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(tmp_path / "c.json")

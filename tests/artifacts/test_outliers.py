@@ -1,0 +1,156 @@
+"""The outlier dataset as a stranger reads it: tarfile, webdataset, Hugging Face datasets, pyarrow."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import webdataset as wds
+from datasets import load_dataset
+from PIL import Image
+
+from pipeline.artifacts import outliers
+from pipeline.artifacts.outliers import Sample
+from pipeline.errors import UserError
+
+
+@pytest.fixture(params=["outliers", "controls"])
+def folder(project: Path, request: pytest.FixtureRequest) -> Path:
+    return project / "data" / request.param
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.tar"))
+
+
+def test_tarfile_reads_every_sample(folder: Path) -> None:
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    members: dict[str, dict[str, bytes]] = {}
+    for shard in shards(folder):
+        with tarfile.open(shard) as tar:
+            for info in tar:
+                assert info.mtime == 0 and info.isfile() and not info.pax_headers
+                key, extension = info.name.split(".", 1)
+                file = tar.extractfile(info)
+                assert file is not None
+                members.setdefault(key, {"shard": shard.name.encode()})[extension] = file.read()
+    assert [row["key"] for row in index] == list(members)
+    for row in index:
+        sample = members[row["key"]]
+        assert set(sample) == {"shard", "json", "latent.npy", "png"}
+        assert sample["shard"].decode() == row["shard"]
+        fields = json.loads(sample["json"])
+        assert {name: row[name] for name in fields} == pytest.approx(fields)
+        latent = np.load(io.BytesIO(sample["latent.npy"]), allow_pickle=False)
+        assert latent.dtype == np.float16 and latent.shape == (4, 8, 8)
+        assert Image.open(io.BytesIO(sample["png"])).size == (16, 16)
+
+
+def test_webdataset_alone_reads_every_sample(folder: Path) -> None:
+    urls = list(map(str, shards(folder)))
+    samples = list(wds.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("png", "latent.npy", "json"))
+    assert len(samples) == 120
+    assert all(image.size == (16, 16) and latent.shape == (4, 8, 8) for image, latent, _ in samples)
+
+
+def test_hugging_face_datasets_reads_every_sample(folder: Path, tmp_path: Path) -> None:
+    files = list(map(str, shards(folder)))
+    data = load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path))
+    assert len(data) == 120
+    assert {"png", "latent.npy", "json"} <= set(data.column_names)
+    assert {row["json"]["method"] for row in data} == set(pq.read_table(folder / "index.parquet")["method"].to_pylist())
+
+
+def test_dataset_json_counts_and_checksums_hold(folder: Path) -> None:
+    about = json.loads((folder / "dataset.json").read_text())
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    rejected = pq.read_table(folder / "rejected.parquet").to_pylist()
+    assert about["schema_version"] == 1
+    for shard in about["shards"]:
+        assert hashlib.sha256((folder / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
+    assert sum(shard["samples"] for shard in about["shards"]) == len(index)
+    assert Counter(row["method"] for row in index) == {
+        name: counts["packed"] for name, counts in about["methods"].items()
+    }
+    for name, counts in about["methods"].items():
+        reasons = Counter(row["reason"] for row in rejected if row["method"] == name)
+        assert reasons == counts["rejected"]
+        assert counts["packed"] + sum(reasons.values()) == counts["candidates"]
+
+
+def test_labels_tell_outliers_from_id_controls(project: Path) -> None:
+    labels = {
+        row["method"]: row["label"] >= 0
+        for name in ("outliers", "controls")
+        for row in pq.read_table(project / f"data/{name}/index.parquet").to_pylist()
+    }
+    assert labels == {"boundary": False, "mixup": False, "noise": False, "synthetic-id": True}
+
+
+def test_card_is_a_hugging_face_card(folder: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(folder / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.configs[0]["data_files"][0]["path"] == f"{folder.name}-*.tar"
+    assert (folder / "contact-sheet.png").stat().st_size > 1000
+
+
+def samples(n: int) -> list[Sample]:
+    fields = dict.fromkeys(("parent_a", "parent_b", "candidate", "seed"), 0) | {
+        "label": -1,
+        "source": "",
+        "method": "noise",
+    }
+    fields |= dict.fromkeys(("strength", "distance", "confidence"), 0.5)
+    random = np.random.default_rng(0)
+    return [
+        Sample(random.integers(0, 256, (1, 8, 8), np.uint8), random.normal(size=(4, 2, 2)), fields) for _ in range(n)
+    ]
+
+
+def packed(folder: Path) -> Path:
+    folder.mkdir()
+    about = {"schema_version": 1, "shards": outliers.pack(folder, "outliers", samples(5), 2)}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_equal_samples_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
+    first, second = packed(tmp_path / "a"), packed(tmp_path / "b")
+    names = [path.name for path in sorted(first.iterdir())]
+    assert names == ["dataset.json", "index.parquet", *(f"outliers-{i:06d}.tar" for i in range(3))]
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+    pixels, labels = outliers.load(first, ["noise"])["noise"]
+    assert torch.equal(pixels, torch.from_numpy(np.stack([sample.pixels for sample in samples(5)])))
+    assert labels.tolist() == [-1] * 5
+    assert outliers.load(first, ["other"]) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["../outliers-000000.tar", "pipe:cat x", "/etc/passwd", "http://x/outliers-000000.tar"]
+)
+def test_a_shard_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    folder = packed(tmp_path / "set")
+    about = json.loads((folder / "dataset.json").read_text())
+    about["shards"][0]["name"] = name
+    (folder / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="shard name"):
+        outliers.load(folder, ["noise"])
+
+
+def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
+    folder = packed(tmp_path / "set")
+    (folder / "dataset.json").write_text('{"schema_version": 99}')
+    with pytest.raises(UserError, match="schema 99, expected 1"):
+        outliers.verify(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="not found"):
+        outliers.verify(folder)

@@ -1,0 +1,57 @@
+"""Images, latents and candidates come back as they were written, and Hugging Face datasets reads the images."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from datasets import load_dataset
+
+from pipeline.artifacts import candidates, images, latents
+from pipeline.artifacts.candidates import Candidates
+from pipeline.artifacts.images import Picture
+from pipeline.artifacts.latents import Latents
+from pipeline.errors import UserError
+
+
+def test_images_come_back_and_datasets_reads_them(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    pictures = [Picture(f"k{i}", images.encode_png(array), i % 2) for i, array in enumerate(pixels)]
+    images.write(tmp_path / "set.parquet", pictures, ["a", "b"], "id")
+    found = images.load(tmp_path / "set.parquet")
+    assert torch.equal(found.pixels, torch.from_numpy(pixels))
+    assert (found.labels.tolist(), found.keys, found.classes, found.role) == (
+        [0, 1, 0, 1], ["k0", "k1", "k2", "k3"], ["a", "b"], "id",
+    )  # fmt: skip
+    data = load_dataset(
+        "parquet", data_files=str(tmp_path / "set.parquet"), split="train", cache_dir=str(tmp_path / "c")
+    )
+    assert data.features["label"].names == ["a", "b"]
+    np.testing.assert_array_equal(np.asarray(data[1]["image"]), np.moveaxis(pixels[1], 0, -1))
+
+
+def test_latents_and_candidates_come_back(tmp_path: Path) -> None:
+    mean, std = torch.randn(5, 4, 2, 3), torch.rand(5, 4, 2, 3)
+    latents.write(tmp_path / "train.arrow", Latents(list("abcde"), torch.arange(5), mean, std))
+    found = latents.load(tmp_path / "train.arrow")
+    assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
+    assert (found.keys, found.labels.tolist()) == (list("abcde"), [0, 1, 2, 3, 4])
+
+    own = Candidates(mean, torch.arange(10).view(5, 2), torch.rand(5), list("vwxyz"))
+    candidates.write(tmp_path / "mixup.arrow", own)
+    back = candidates.load(tmp_path / "mixup.arrow")
+    assert torch.equal(back.raw_latents, mean) and torch.equal(back.parents, own.parents)
+    assert torch.equal(back.strength, own.strength) and back.source == own.source
+    with pa.memory_map(str(tmp_path / "mixup.arrow")) as source:  # any Arrow reader does
+        assert pa.ipc.open_file(source).read_all().num_rows == 5
+
+
+@pytest.mark.parametrize("load", [images.load, latents.load, candidates.load])
+def test_files_of_another_kind_are_named(tmp_path: Path, load) -> None:
+    path = tmp_path / "thing"
+    with pytest.raises(UserError, match="thing: not found; run `dvc repro"):
+        load(path)
+    path.write_bytes(b"neither parquet nor arrow")
+    with pytest.raises(UserError, match="thing: not "):
+        load(path)

@@ -1,0 +1,83 @@
+"""dvc.yaml is the table of contents: it has to agree with the code, and nothing may be missing from it."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.__main__ import STAGES
+
+ROOT = Path(__file__).parent.parent
+WITHOUT_EFFECT = {"pipeline/console.py", "pipeline/errors.py", "pipeline/timings.py"}  # on any output
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def body(stage: str) -> dict[str, Any]:
+    return DVC[stage].get("do", DVC[stage])
+
+
+def imported(file: Path) -> set[Path]:
+    """The project's modules that a module imports."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    paths = {ROOT / (name.replace(".", "/") + ".py") for name in names if name.startswith("pipeline")}
+    return {path for path in paths if path.exists()}
+
+
+def closure(stage: str) -> set[str]:
+    """Every module of the project that runs when the stage does."""
+    seen: set[Path] = set()
+    left = {ROOT / f"pipeline/{stage}.py"}
+    while left:
+        file = left.pop()
+        seen.add(file)
+        left |= imported(file) - seen
+    return {str(file.relative_to(ROOT)) for file in seen} - WITHOUT_EFFECT
+
+
+def test_stages_stand_in_the_order_of_the_command_line() -> None:
+    assert tuple(DVC) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_modules_that_run_and_no_more(stage: str) -> None:
+    code = {dep for dep in body(stage)["deps"] if dep.startswith("pipeline/")} - {"pipeline/report.html.j2"}
+    assert code == closure(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_other_stage(stage: str) -> None:
+    stages = {f"pipeline/{name}.py" for name in STAGES}
+    assert closure(stage) & stages == {f"pipeline/{stage}.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_one_file_with_reads_writes_and_why(stage: str) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / f"pipeline/{stage}.py").read_text())) or ""
+    assert all(word in docstring for word in ("Reads:", "Writes:", "Why:"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_exist(stage: str) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name in body(stage)["params"]:
+        value = params
+        for part in name.replace("${key}", "baseline").split("."):
+            value = value[part]
+
+
+def test_params_are_the_digits_preset() -> None:
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "pipeline/presets/digits.yaml").read_text()
+
+
+def test_every_output_is_ignored_by_git_or_small() -> None:
+    assert (ROOT / "data/.gitignore").read_text().splitlines()[-2:] == ["*", "!.gitignore"]
+    for stage in STAGES:
+        for out in body(stage).get("outs", []):
+            assert out.startswith("data/") or out in ("report", "metrics/scores.parquet", "metrics/seeds.parquet")

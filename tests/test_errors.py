@@ -1,0 +1,252 @@
+"""Bad input: one line that names the cause and what to do, a status that is not 0, nothing half-written."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.__main__ import main
+from tests.conftest import ROOT, toy_params
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def stage(folder: Path, *arguments: str) -> Done:
+    """Run the command line in a folder, in this process: a second of imports saved each time."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", ["penumbra", *arguments]):
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def refused(done: Done, *words: str) -> None:
+    """The command failed with one line that holds the words."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if "Warning" not in line]
+    assert lines and lines[-1].startswith("error: ") and "Traceback" not in done.stderr, done.stderr
+    assert all(word in lines[-1] for word in words), lines[-1]
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    settings = toy_params()
+    change(settings)
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def image_folder(folder: Path, per_class: int = 12) -> Path:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(per_class):
+            Image.fromarray(random.integers(0, 256, (20, 16, 3), dtype=np.uint8)).save(
+                folder / "photos" / name / f"{i}.png"
+            )
+    return folder / "photos"
+
+
+def use_folder(settings: dict[str, Any], path: Path | str | None) -> None:
+    settings["prepare"] |= {"source": "folder", "id": None if path is None else str(path), "channels": 3}
+
+
+@pytest.fixture
+def finished(project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished toy project, to break."""
+    for name in ("data", "metrics", "params.yaml"):
+        source = project / name
+        shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+    return tmp_path
+
+
+class TestPrepare:
+    def test_folder_source_works(self, workplace: Path) -> None:
+        photos = image_folder(workplace)
+        edit(workplace, lambda settings: use_folder(settings, photos))
+        done = stage(workplace, "prepare")
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((workplace / "data/images/manifest.json").read_text())
+        assert manifest["classes"] == ["cat", "dog"]
+        assert sum(manifest["sets"][name]["count"] for name in ("train", "val", "test")) == 24
+
+    def test_missing_folder(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: use_folder(settings, workplace / "nowhere"))
+        refused(stage(workplace, "prepare"), "nowhere", "not a folder", "params.yaml")
+        assert not (workplace / "data/images").exists()
+
+    def test_folder_not_named(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: use_folder(settings, None))
+        refused(stage(workplace, "prepare"), "prepare.id")
+
+    def test_empty_folder(self, workplace: Path) -> None:
+        (workplace / "photos").mkdir()
+        edit(workplace, lambda settings: use_folder(settings, workplace / "photos"))
+        refused(stage(workplace, "prepare"), "photos")
+
+    def test_truncated_image(self, workplace: Path) -> None:
+        photos = image_folder(workplace)
+        broken = photos / "cat" / "3.png"
+        broken.write_bytes(broken.read_bytes()[:200])
+        edit(workplace, lambda settings: use_folder(settings, photos))
+        refused(stage(workplace, "prepare"), "cat/3.png", "not a readable image", "remove")
+        assert not (workplace / "data/images").exists() and not list((workplace / "data").glob(".*"))
+
+    def test_image_of_the_wrong_mode(self, workplace: Path) -> None:
+        photos = image_folder(workplace)
+        Image.new("CMYK", (16, 16)).save(photos / "cat" / "3.jpg")
+        edit(workplace, lambda settings: use_folder(settings, photos))
+        refused(stage(workplace, "prepare"), "cat/3.jpg", "CMYK", "RGB")
+
+    def test_colour_where_grey_is_asked_for(self, workplace: Path) -> None:
+        photos = image_folder(workplace)
+        edit(workplace, lambda settings: (use_folder(settings, photos), settings["prepare"].update(channels=1)))
+        refused(stage(workplace, "prepare"), "colour", "prepare.channels")
+
+    def test_class_with_too_few_images(self, workplace: Path) -> None:
+        photos = image_folder(workplace, per_class=4)
+        edit(workplace, lambda settings: use_folder(settings, photos))
+        refused(stage(workplace, "prepare"), "'cat'", "4 different images", "at least 10")
+
+    def test_place_not_writable(self, workplace: Path) -> None:
+        (workplace / "data").write_text("a file where the folder should be")
+        refused(stage(workplace, "prepare"), "data/images", "cannot be written")
+
+
+class TestParams:
+    def test_no_file(self, tmp_path: Path) -> None:
+        """In a process of its own, as a shell sees it."""
+        command = [sys.executable, "-m", "pipeline", "prepare"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        refused(Done(done.returncode, done.stdout, done.stderr), "params.yaml", "not found", "penumbra preset")
+
+    def test_not_yaml(self, workplace: Path) -> None:
+        (workplace / "params.yaml").write_text("seed: [1\n")
+        refused(stage(workplace, "prepare"), "params.yaml", "not valid YAML")
+
+    def test_missing_key(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: settings["prepare"].pop("size"))
+        refused(stage(workplace, "prepare"), "prepare.size", "required")
+
+    def test_unknown_key(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: settings["prepare"].update(sise=16))
+        refused(stage(workplace, "prepare"), "prepare.sise")
+
+    def test_wrong_type(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: settings["prepare"].update(size="16"))
+        refused(stage(workplace, "prepare"), "prepare.size", "integer", "'16'")
+
+    def test_missing_section(self, workplace: Path) -> None:
+        edit(workplace, lambda settings: settings.pop("boundary"))
+        refused(stage(workplace, "boundary"), "boundary is missing")
+
+    def test_unknown_preset(self, workplace: Path) -> None:
+        refused(stage(workplace, "preset", "digit"), "'digit'", "digits")
+
+    def test_unknown_recipe(self, workplace: Path) -> None:
+        refused(stage(workplace, "train", "penumbro"), "recipes.penumbro", "penumbra")
+
+
+class TestStages:
+    def test_earlier_stage_did_not_run(self, workplace: Path) -> None:
+        refused(stage(workplace, "autoencoder"), "train.parquet", "not found", "dvc repro prepare")
+
+    def test_class_too_small_for_its_neighbours(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["boundary"].update(neighbours=500))
+        refused(stage(finished, "boundary"), "class 0", "boundary.neighbours = 500")
+
+    def test_hub_model_without_a_pinned_revision(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["autoencoder"].update(source="someone/some-vae"))
+        refused(stage(finished, "autoencoder"), "someone/some-vae", "revision", "pin")
+
+    def test_nothing_kept(self, finished: Path) -> None:
+        def strict(settings: dict[str, Any]) -> None:
+            settings["boundary"].update(sigmas=[0.0001], keep=1)
+            settings["shards"].update(filters=["confident", "inside-id"], confident=0.001, inside_id=0.001)
+
+        edit(finished, strict)
+        assert stage(finished, "boundary").returncode == 0
+        before = (finished / "data/outliers/dataset.json").read_bytes()
+        refused(stage(finished, "shards"), "boundary: 0 of 160", "confident", "boundary.sigmas")
+        assert (finished / "data/outliers/dataset.json").read_bytes() == before
+        assert not list((finished / "data").glob(".*partial"))
+
+    def test_unknown_filter(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["shards"].update(filters=["flatt"]))
+        refused(stage(finished, "shards"), "flatt", "flat")
+
+    def test_damaged_shard(self, finished: Path) -> None:
+        shard = finished / "data/outliers/outliers-000001.tar"
+        content = bytearray(shard.read_bytes())
+        content[1000] ^= 1
+        shard.write_bytes(content)
+        refused(stage(finished, "train", "penumbra"), "outliers-000001.tar", "sha256", "damaged")
+
+    def test_missing_shard(self, finished: Path) -> None:
+        (finished / "data/outliers/outliers-000001.tar").unlink()
+        refused(stage(finished, "train", "penumbra"), "outliers-000001.tar", "not found")
+
+    def test_unknown_method(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["recipes"]["penumbra"].update(auxiliary=["boundry"]))
+        refused(stage(finished, "train", "penumbra"), "boundry", "0 images")
+
+    def test_exposure_without_outliers(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=0.5))
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure")
+
+    def test_unknown_detector(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["score"]["detectors"].update({"mps": {}}))
+        refused(stage(finished, "score"), "mps", "msp")
+
+    def test_detector_option_that_does_not_fit(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["score"]["detectors"].update(knn={"k": 100_000}))
+        refused(stage(finished, "score"), "score.detectors.knn", "100000")
+
+    def test_outputs_that_are_not_finite(self, finished: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = finished / "data/outputs/baseline/s0/test.parquet"
+        table = pq.read_table(path)
+        logits = [[float("nan")] * len(row) for row in table.column("logits").to_pylist()]
+        index = table.column_names.index("logits")
+        kind = table.schema.field("logits").type
+        pq.write_table(table.set_column(index, "logits", pa.array(logits, kind)), path)
+        refused(stage(finished, "score"), "test.parquet", "logits", "NaN")
+
+    def test_pickled_weights_are_not_loaded(self, finished: Path) -> None:
+        folder = finished / "data/models/teacher"
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        refused(stage(finished, "shards"), "teacher", "safetensors", "pickle")
+
+
+def test_a_png_that_claims_to_be_huge_is_refused() -> None:
+    from pipeline.artifacts.images import decode
+    from pipeline.errors import UserError
+
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, format="PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2  # IHDR's width and height
+    with pytest.raises(UserError, match="not a readable image"):
+        decode(bytes(data), "bomb.png")

@@ -1,0 +1,116 @@
+"""The whole pipeline on a toy: what it leaves behind, and that it leaves the same again."""
+
+import hashlib
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.__main__ import PER_RECIPE, STAGES
+from tests.conftest import RECIPES, make_project, run, toy_params
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every artefact by path; timings differ by design."""
+    paths = [path for top in ("data", "metrics") for path in sorted((folder / top).rglob("*")) if path.is_file()]
+    kept = [path for path in paths if "timings" not in path.parts and path.name != ".gitignore"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+def test_second_repro_does_nothing(project: Path) -> None:
+    done = run(["dvc", "repro"], project)
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout
+    assert "up to date" in done.stdout
+
+
+def test_two_runs_from_scratch_are_byte_identical(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path, toy_params()))
+    for stage in STAGES[:-1]:  # the report holds timings
+        for arguments in [(name,) for name in RECIPES] if stage in PER_RECIPE else [()]:
+            importlib.import_module(f"pipeline.{stage}").main(*arguments)
+    assert digests(tmp_path) == digests(project)
+
+
+def test_summary_has_the_promised_shape(project: Path) -> None:
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    metrics = {"auroc", "fpr95", "fpr95_id_positive", "aupr_in", "aupr_out"}
+    assert tuple(summary) == RECIPES
+    for detectors in summary.values():
+        assert set(detectors) == set(toy_params()["score"]["detectors"])
+        for entry in detectors.values():
+            assert set(entry) == {"id_accuracy", "near", "far", "sets"}
+            assert set(entry["id_accuracy"]) == {"mean", "std"}
+            for block in (entry["near"], entry["far"], *entry["sets"].values()):
+                assert set(block) == metrics
+                assert all(set(value) == {"mean", "std"} and 0 <= value["mean"] <= 100 for value in block.values())
+            assert not set(entry["sets"]) & {"digit-1", "digit-6", "astronaut", "moon"}
+
+
+def test_summary_follows_from_the_scores(project: Path) -> None:
+    """The group value is the unweighted mean over sets of the metrics of the stored scores."""
+    from sklearn.metrics import roc_auc_score
+
+    scores = pd.read_parquet(project / "metrics/scores.parquet")
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    own = scores[(scores["recipe"] == "penumbra") & (scores["detector"] == "msp")]
+    by_seed = []
+    for _, model in own.groupby("seed"):
+        known = model.loc[model["set"] == "test", "score"]
+        areas = [
+            roc_auc_score([0] * len(known) + [1] * len(part), [*known, *part["score"]])
+            for _, part in model[model["role"] == "near"].groupby("set")
+        ]
+        by_seed.append(100 * sum(areas) / len(areas))
+    near = summary["penumbra"]["msp"]["near"]["auroc"]
+    assert near["mean"] == pytest.approx(pd.Series(by_seed).mean(), abs=1e-4)
+    assert near["std"] == pytest.approx(pd.Series(by_seed).std(ddof=0), abs=1e-4)
+
+
+def test_report_is_one_self_contained_page(project: Path) -> None:
+    page = (project / "report/index.html").read_text()
+    assert [path.name for path in (project / "report").iterdir()] == ["index.html"]
+    assert "<script" not in page and 'src="http' not in page and "@import" not in page
+    for text in ("Does it help?", "boundary", "mixup", "Provenance", "baseline", "surplus"):
+        assert text in page
+    assert page.count("data:image/png;base64,") == 5
+    assert page.count("<img") == page.count("alt=")
+
+
+def test_dvc_shows_metrics_and_plots(project: Path) -> None:
+    shown = run(["dvc", "metrics", "show", "--json"], project)
+    assert shown.returncode == 0 and "summary.json" in shown.stdout
+    plotted = run(["dvc", "plots", "show", "--out", "plots"], project)
+    assert plotted.returncode == 0, plotted.stderr
+    assert (project / "plots/index.html").is_file()
+
+
+def test_scoring_alone_reruns_score_and_report(project: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    params = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(params.replace("k: 10", "k: 7"))
+    done = run(["dvc", "repro"], copy)
+    ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    assert ran == ["score", "report"]
+
+
+def test_splits_are_disjoint_and_hashed(project: Path) -> None:
+    import pyarrow.parquet as pq
+
+    manifest = json.loads((project / "data/images/manifest.json").read_text())
+    seen: dict[bytes, str] = {}
+    for name, about in manifest["sets"].items():
+        path = project / f"data/images/{name}.parquet"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == about["sha256"]
+        table = pq.read_table(path)
+        assert table.num_rows == about["count"]
+        if about["role"] == "id":
+            for image in table.column("image").to_pylist():
+                assert seen.setdefault(image["bytes"], name) == name
+    roles = {about["role"] for about in manifest["sets"].values()}
+    assert roles == {"id", "near", "far", "val-near", "val-far"}
