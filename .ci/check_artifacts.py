@@ -1,4 +1,4 @@
-"""Check what `dvc repro` left, without a line of the project's code: tarfile, hashes, pyarrow, Hugging Face datasets."""
+"""Check what `dvc repro` left, without a line of the project's code: tarfile, hashes, pyarrow, datasets."""
 
 import hashlib
 import io

@@ -1,8 +1,8 @@
-"""Get the autoencoder whose latent space the outliers live in: Stable Diffusion's, or a small one of our own.
+"""Get the autoencoder: Stable Diffusion's, or a small one.
 
 Reads: data/images/{train,val}.parquet.
 Writes: data/models/autoencoder (config.json, safetensors).
-Why: with no download at hand, a small autoencoder trained on the ID images gives a latent space too.
+Why: outliers live in its latent space; one trained on the ID images does where nothing can be downloaded.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Sample boundary outliers in latent space: perturb the outermost ID latents, keep what falls farthest out.
+"""Sample boundary outliers around the outermost ID latents.
 
 Reads: data/latents/train.arrow.
 Writes: data/candidates/boundary.arrow.

@@ -1,4 +1,4 @@
-"""Train a class-conditional diffusion model (DDPM) of the ID latents.
+"""Train a class-conditional DDPM of the ID latents.
 
 Reads: data/latents/train.arrow, data/models/autoencoder (its scaling alone).
 Writes: data/models/diffusion (config.json, safetensors: the moving average of the weights).

@@ -1,4 +1,4 @@
-"""Run the classifiers of one recipe over every image once, and keep what they say.
+"""Cache logits and features of every image for one recipe.
 
 Reads: data/images, data/models/RECIPE.
 Writes: data/outputs/RECIPE/s<seed>/<set>.parquet (logits and features) and head.parquet.

@@ -1,4 +1,4 @@
-"""Sample label mixtures: latents conditioned on two classes at once, and the un-mixed control.
+"""Sample label mixtures: latents of two classes at once.
 
 Reads: data/models/{diffusion,autoencoder}.
 Writes: data/candidates/{mixup,synthetic-id}.arrow.

@@ -1,4 +1,4 @@
-"""Fix the splits: images from a source, checked, resized once, split and hashed.
+"""Fix the splits: check, resize, split and hash the images.
 
 Reads: a source (`digits` from installed packages, or `folder` from disk).
 Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/manifest.json.

@@ -1,4 +1,4 @@
-"""Write the report: what was made, whether it helps, at what cost, and whether to believe it.
+"""Write the report, one self-contained page.
 
 Reads: metrics, data/outliers, data/controls, data/images/manifest.json.
 Writes: report/index.html, one page without anything from elsewhere.
@@ -20,11 +20,27 @@ from pipeline.artifacts import figures
 from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.layout import CONTROLS, IMAGES, METRICS, OUTLIERS, REPORT
 from pipeline.console import say
-from pipeline.evaluation.statistics import compare
+from pipeline.evaluation.statistics import alarms, compare
 
 REFERENCE = "baseline"
+CONTROL_RECIPES = ("noise", "synthetic-id")
+OURS = "penumbra"
 PACKAGES = ("torch", "diffusers", "accelerate", "webdataset", "pytorch-ood", "scikit-learn", "pyarrow", "dvc")
 SHOWN = {"auroc": "AUROC", "fpr95": "FPR95"}
+
+
+def against(summary: dict[str, Any], detector: str, recipe: str) -> list[dict[str, Any]]:
+    """A row a reference (baseline, then the controls): differences of the recipe to it, by group and metric."""
+    columns = [(group, metric) for group in ("near", "far") for metric in SHOWN]
+    rows = []
+    for reference in (REFERENCE, *CONTROL_RECIPES):
+        if reference in summary:
+            cells = []
+            for group, metric in columns:
+                own, other = (summary[name][detector].get(group, {}).get(metric) for name in (recipe, reference))
+                cells.append(compare(own, other, metric) if own and other else None)
+            rows.append({"reference": reference, "cells": cells})
+    return rows
 
 
 def table(summary: dict[str, Any], detector: str) -> list[dict[str, Any]]:
@@ -68,10 +84,10 @@ def inline(png: bytes) -> str:
 def pictures(summary: dict[str, Any], detector: str) -> dict[str, str]:
     """The figures by name, as data URIs."""
     scores, points = pd.read_parquet(METRICS / "scores.parquet"), pd.read_csv(METRICS / "roc.csv")
-    contrasted = [name for name in (REFERENCE, list(summary)[-1]) if name in summary]
+    contrasted = [name for name in (REFERENCE, OURS) if name in summary]
     return {
         "overview": inline(figures.overview(summary, detector, "auroc", f"AUROC, {detector}, %")),
-        "histograms": inline(figures.histograms(scores, list(dict.fromkeys(contrasted)), detector)),
+        "histograms": inline(figures.histograms(scores, contrasted, detector)),
         "roc": inline(figures.roc_curves(points)),
         "outliers": inline((OUTLIERS / "contact-sheet.png").read_bytes()),
         "controls": inline((CONTROLS / "contact-sheet.png").read_bytes()),
@@ -93,6 +109,9 @@ def main() -> None:
     page = environment.get_template("report.html.j2").render(
         choice=choice,
         tables={name: table(summary, name) for name in choice["validation_auroc"]},
+        ours=OURS,
+        against={name: against(summary, name, OURS) if OURS in summary else [] for name in choice["validation_auroc"]},
+        alarms=list(alarms(summary)),
         sets=per_set(summary, detector),
         recipes=list(summary),
         pictures=pictures(summary, detector),

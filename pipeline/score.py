@@ -1,8 +1,8 @@
-"""Score the cached outputs: detectors x OOD sets, by OpenOOD's definitions.
+"""Score the cached outputs: detectors x OOD sets.
 
 Reads: data/outputs.
 Writes: metrics/{summary,validation,choice}.json, metrics/{seeds,scores}.parquet, metrics/roc.csv.
-Why: seconds without a network, so that a changed detector or metric never costs an inference.
+Why: by OpenOOD's definitions, in seconds and without a network: a changed detector or metric costs no inference.
 """
 
 import csv
@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import detectors
 from pipeline.evaluation.metrics import METRICS as METRIC_NAMES
 from pipeline.evaluation.metrics import accuracy, ood_metrics
+from pipeline.evaluation.statistics import alarms
 
 GROUPS = {"test": ("near", "far"), "val": ("val-near", "val-far")}  # ID split -> roles of its OOD sets
 
@@ -162,6 +163,8 @@ def main() -> None:
         writer = csv.DictWriter(file, ["curve", "recipe", "group", "fpr", "tpr"])
         writer.writeheader()
         writer.writerows(roc_points(scores, choice["detector"]))
+    for alarm in alarms(tables["summary"]):
+        say(f"warning: {alarm}")
     for recipe, entry in tables["summary"].items():
         best = entry[choice["detector"]]
         say(f"score: {recipe}: {choice['detector']}: " + ", ".join(

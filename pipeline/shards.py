@@ -1,4 +1,4 @@
-"""Pack the outlier dataset: decode the candidates, filter them with a recorded reason, count, checksum, document.
+"""Pack the outlier dataset: decode, filter, count, document.
 
 Reads: data/candidates, data/latents, data/images/{train,val}.parquet, data/models/{autoencoder,teacher}.
 Writes: data/outliers (boundary, mixup) and data/controls (noise, synthetic-id), see artifacts/outliers.py.

@@ -1,8 +1,9 @@
-"""Train the teacher: a plain classifier of the ID classes, which filters outliers and is distilled from.
+"""Train the teacher, a plain classifier of the ID classes.
 
 Reads: data/images/{train,val}.parquet.
 Writes: data/models/teacher (config.json, model.safetensors).
-Why: something must tell an outlier from one more ID image before any OOD-aware classifier exists.
+Why: it filters outliers and is distilled from; something must tell an outlier from one more ID image before any
+OOD-aware classifier exists.
 """
 
 from pipeline import params

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import webdataset as wds
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from pipeline.artifacts.files import read_json, sha256
 from pipeline.artifacts.images import decode, encode_png
@@ -41,6 +43,14 @@ FIELDS = [
 ]
 INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
+
+
+class Shard(TypedDict):
+    """A shard as dataset.json lists it."""
+
+    name: str
+    sha256: str
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,12 @@ def verify(folder: Path) -> dict[str, Any]:
     version = about.get("schema_version") if isinstance(about, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
+    try:
+        TypeAdapter(list[Shard]).validate_python(about.get("shards"))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, ("shards", *problem["loc"])))
+        raise UserError(f"{folder / 'dataset.json'}: {where}: {problem['msg']}; get the file again") from None
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
             raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
@@ -129,10 +145,10 @@ def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor
     found: dict[str, list[tuple[np.ndarray, int]]] = {}
     urls = [str(folder / shard["name"]) for shard in about["shards"]]
     for sample in wds.WebDataset(urls, shardshuffle=False):
-        fields = json.loads(sample["json"])
-        if fields["method"] in methods:
-            pixels = decode(sample["png"], f"{sample['__url__']}: {sample['__key__']}.png")
-            found.setdefault(fields["method"], []).append((pixels, fields["label"]))
+        name = f"{sample['__url__']}: {sample['__key__']}"
+        method, label = _fields(sample, name)
+        if method in methods:
+            found.setdefault(method, []).append((decode(sample["png"], f"{name}.png"), label))
     return {
         method: (
             torch.from_numpy(np.stack([pixels for pixels, _ in pairs])),
@@ -140,3 +156,18 @@ def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor
         )
         for method, pairs in found.items()
     }
+
+
+def _fields(sample: dict[str, bytes], name: str) -> tuple[str, int]:
+    """Method and label of one sample.
+
+    Raises:
+        UserError: a member is missing, or its JSON is of another form.
+    """
+    if missing := {"png", "json"} - set(sample):
+        raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
+    try:
+        fields = json.loads(sample["json"])
+        return str(fields["method"]), int(fields["label"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{name}.json: expected a method and a label ({error!r}); get the dataset again") from None

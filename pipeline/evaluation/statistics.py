@@ -1,6 +1,8 @@
 """Is a difference larger than what the seeds alone would make?"""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 LOWER_IS_BETTER = ("fpr95", "fpr95_id_positive")
 
@@ -25,3 +27,16 @@ def compare(recipe: dict[str, float], reference: dict[str, float], metric: str) 
         return Difference(delta, spread, "no difference")
     better = (delta < 0) == (metric in LOWER_IS_BETTER)
     return Difference(delta, spread, "better" if better else "worse")
+
+
+def alarms(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on every result that is worse than guessing: a mean AUROC under 50 %.
+
+    Args:
+        summary: recipe -> detector -> {sets: {name: {auroc: {mean}}}}, as in metrics/summary.json.
+    """
+    for recipe, detectors in summary.items():
+        for detector, entry in detectors.items():
+            for name, values in entry["sets"].items():
+                if (mean := values["auroc"]["mean"]) < 50:
+                    yield f"{recipe}: {detector} on {name}: AUROC {mean:.1f} %, worse than guessing"

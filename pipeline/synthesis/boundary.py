@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.synthesis.neighbours import CHUNK_ELEMENTS, kth_distance
+from pipeline.synthesis.neighbours import kth_distance, precise
+
+FIRST = 8  # draws measured exactly to set the first bar
+ROWS = 64  # draws counted at once: small enough for the processor's cache
+ROUNDING = 1e-4  # of the largest distance: far above the rounding of a float32 product
 
 
 @dataclass(frozen=True)
@@ -30,28 +34,54 @@ def find_anchors(latents: Tensor, neighbours: int, count: int) -> Tensor:
     return distances.argsort(descending=True, stable=True)[:count]
 
 
-def farthest(
-    latents: Tensor, anchor: Tensor, noise: Tensor, noise_products: Tensor, neighbours: int, keep: int
-) -> Tensor:
-    """Rows of the `keep` draws whose perturbed anchor lies farthest from the class, farthest first.
+class Surroundings:
+    """The latents of a class and the draws that its anchors share, prepared for many anchors.
 
-    Far means the largest distance to the k-th nearest latent. All anchors of a class share the draws, so
-    that |a + e - x|^2 = |a - x|^2 + |e|^2 + 2 e.a - 2 e.x needs the large product e.x once, not once an anchor.
+    With shared draws |a + e - x|^2 = |a - x|^2 + |e|^2 + 2 e.a - 2 e.x needs the large product e.x once, not once
+    an anchor.
 
     Args:
-        latents: (n, d), of the class.
-        anchor: (d,).
-        noise: (draws, d).
-        noise_products: noise @ latents.T, (draws, n).
+        latents: (n, d).
+        noise: (draws, d), already scaled.
+        neighbours: k of the distance, at most n.
     """
-    to_latents = (anchor - latents).square().sum(dim=1)  # (n,)
-    of_draw = noise.square().sum(dim=1) + 2 * noise @ anchor  # (draws,)
-    rows = max(1, CHUNK_ELEMENTS // len(latents))
-    kth = [
-        (to_latents + own[:, None] - 2 * products).kthvalue(neighbours, dim=1).values
-        for own, products in zip(of_draw.split(rows), noise_products.split(rows), strict=True)
-    ]
-    return torch.cat(kth).argsort(descending=True, stable=True)[:keep]
+
+    def __init__(self, latents: Tensor, noise: Tensor, neighbours: int):
+        self.latents = precise(latents) - precise(latents).mean(dim=0)
+        self.noise = precise(noise)
+        self.neighbours = neighbours
+        self.squares = self.latents.square().sum(dim=1)
+        self.lengths = self.noise.square().sum(dim=1)
+        self.products = noise.float() @ self.latents.T.float()  # (draws, n)
+
+    def kth_squared(self, points: Tensor) -> Tensor:
+        """Squared distance of each point (m, d) to its k-th nearest latent, (m,)."""
+        squared = torch.addmm(points.square().sum(dim=1)[:, None] + self.squares, points, self.latents.T, alpha=-2)
+        return squared.kthvalue(self.neighbours, dim=1).values
+
+    def farthest(self, row: int, keep: int) -> Tensor:
+        """The `keep` draws that carry the latent in `row` farthest from the class, farthest first.
+
+        Far means the largest distance to the k-th nearest latent. Most draws are ruled out by counting in
+        float32: one with k latents within the bar, the distance of the `keep`-th best so far, less a margin for
+        rounding, cannot be among the best. The others are measured exactly.
+        """
+        anchor = self.latents[row]
+        to_latents = self.squares + self.squares[row] - 2 * (self.latents @ anchor)  # |a - x|^2
+        offsets = self.lengths + 2 * (self.noise @ anchor)  # |e|^2 + 2 e.a
+        margin = ROUNDING * (to_latents.max() + offsets.abs().max())
+        halves = (to_latents / 2).float()
+        order = offsets.argsort(descending=True)  # long draws first: they set a bar that few others pass
+        best, distances = order[:0], offsets[:0]
+        for chunk in (order[: max(keep, FIRST)], *order[max(keep, FIRST) :].split(ROWS)):
+            if len(best) == keep:
+                needed = ((offsets[chunk] - distances[-1] + margin) / 2).float()
+                inside = (self.products[chunk] - halves >= needed[:, None]).sum(dim=1)
+                chunk = chunk[inside < self.neighbours]
+            found = torch.cat([distances, self.kth_squared(anchor + self.noise[chunk])])
+            distances, kept = found.sort(descending=True, stable=True)
+            best, distances = torch.cat([best, chunk])[kept[:keep]], distances[:keep]
+        return best
 
 
 def perturb(latents: Tensor, anchors: Tensor, noise: Tensor, neighbours: int, keep: int) -> Perturbations:
@@ -64,9 +94,6 @@ def perturb(latents: Tensor, anchors: Tensor, noise: Tensor, neighbours: int, ke
         neighbours: k of the distance, at most n.
         keep: perturbations kept for each anchor, at most the number of draws.
     """
-    centred = latents.double() - latents.double().mean(dim=0)
-    draws = noise.double()
-    products = draws @ centred.T
-    chosen = [farthest(centred, centred[row], draws, products, neighbours, keep) for row in anchors]
-    kept = torch.stack([latents[row] + noise[choice] for row, choice in zip(anchors, chosen, strict=True)])
-    return Perturbations(kept, anchors)
+    surroundings = Surroundings(latents, noise, neighbours)
+    kept = [latents[row] + noise[surroundings.farthest(row, keep)] for row in anchors.tolist()]
+    return Perturbations(torch.stack(kept), anchors)

@@ -154,3 +154,35 @@ def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="not found"):
         outliers.verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("shards", "words"),
+    [
+        (None, "shards: Input should be a valid list"),
+        ([{"name": "outliers-000000.tar", "samples": 2}], r"shards\.0\.sha256: Field required"),
+        ([{"name": 1, "sha256": "", "samples": 2}], r"shards\.0\.name"),
+    ],
+)
+def test_a_damaged_dataset_json_is_named(tmp_path: Path, shards: object, words: str) -> None:
+    folder = packed(tmp_path / "set")
+    (folder / "dataset.json").write_text(json.dumps({"schema_version": 1, "shards": shards}))
+    with pytest.raises(UserError, match=words):
+        outliers.verify(folder)
+
+
+@pytest.mark.parametrize("member", [("json", b"[]"), ("json", b"{"), ("png", None)])
+def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, bytes | None]) -> None:
+    folder = packed(tmp_path / "set")
+    with tarfile.open(folder / "outliers-000000.tar", "w") as tar:
+        members = {"json": b'{"method": "noise", "label": -1}', "png": b""} | dict([member])
+        for extension, content in members.items():
+            if content is not None:
+                info = tarfile.TarInfo(f"00000000.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    about = json.loads((folder / "dataset.json").read_text())
+    about["shards"][0]["sha256"] = hashlib.sha256((folder / "outliers-000000.tar").read_bytes()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="00000000"):
+        outliers.load(folder, ["noise"])

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.statistics import compare
+from pipeline.evaluation.statistics import alarms, compare
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,10 @@ def test_verdicts(recipe: tuple[float, float], reference: tuple[float, float], m
     found = compare(*values, metric)
     assert found.verdict == verdict
     assert found.delta == recipe[0] - reference[0]
+
+
+def test_worse_than_guessing_is_said() -> None:
+    sets = {"moon": {"auroc": {"mean": 49.9}}, "page": {"auroc": {"mean": 50.0}}}
+    assert list(alarms({"noise": {"energy": {"sets": sets}}})) == [
+        "noise: energy on moon: AUROC 49.9 %, worse than guessing"
+    ]
