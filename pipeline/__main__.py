@@ -77,6 +77,76 @@ def preset(
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 
+sharing = typer.Typer(help="Check, show, merge, upload and download outlier datasets.", no_args_is_help=True)
+app.add_typer(sharing, name="outliers")
+Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset")]
+
+
+@sharing.command()
+def verify(folder: Dataset) -> None:
+    """Check schema, checksums and counts, and decode every sample; exit status 1 if anything does not hold."""
+    from pipeline.artifacts.sharing import check
+
+    about = check(folder)
+    count = sum(shard["samples"] for shard in about["shards"])
+    typer.echo(f"{folder}: {count} samples in {len(about['shards'])} shards hold")
+
+
+@sharing.command()
+def show(folder: Dataset) -> None:
+    """Print what a dataset holds: methods, counts, reasons of rejection, origin."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.artifacts.outliers import verify as check
+
+    about = check(folder)
+    table = Table("method", "packed", "candidates", "rejected, by reason")
+    for method, counts in about["methods"].items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
+        table.add_row(method, str(counts["packed"]), str(counts["candidates"]), reasons)
+    Console().print(table)
+    names = ", ".join(about["id"]["classes"])
+    typer.echo(f"ID: {about['id']['count']} images of {names}, {about['id']['shape']}; licence {about['licence']}")
+    typer.echo(f"pictures: {folder / 'contact-sheet.png'}")
+
+
+@sharing.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="two or more outlier datasets of the same ID classes")],
+    to: Annotated[Path, typer.Option(help="folder of the result")],
+    per_shard: Annotated[int, typer.Option(min=1, help="samples in a shard of the result")] = 1000,
+) -> None:
+    """Merge outlier datasets into one."""
+    from pipeline.artifacts.sharing import merge as merge_datasets
+
+    about = merge_datasets(folders, to, per_shard)
+    typer.echo(f"{to}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in about["methods"].items()))
+
+
+@sharing.command()
+def push(
+    folder: Dataset, repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")]
+) -> None:
+    """Upload a dataset to the Hugging Face Hub; prints the commit that others pin."""
+    from pipeline.artifacts.sharing import push as upload
+
+    typer.echo(f"{repository}: commit {upload(folder, repository)}")
+
+
+@sharing.command()
+def pull(
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
+    revision: Annotated[str, typer.Option(help="the 40-digit commit its owner names")],
+    to: Annotated[Path, typer.Option(help="folder of the result")],
+) -> None:
+    """Download a dataset at a pinned commit and check it."""
+    from pipeline.artifacts.sharing import pull as download
+
+    about = download(repository, revision, to)
+    typer.echo(f"{to}: {', '.join(about['methods'])}; set train.outliers to it, then `dvc repro report`")
+
+
 def main() -> None:
     """Run the command line; a user's error is one line and exit status 1."""
     try:

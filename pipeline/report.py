@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pipeline import params, timings
 from pipeline.artifacts import figures
 from pipeline.artifacts.files import read_json, replacing
-from pipeline.artifacts.layout import CONTROLS, IMAGES, METRICS, OUTLIERS, REPORT
+from pipeline.artifacts.layout import IMAGES, METRICS, REPORT
 from pipeline.console import say
 from pipeline.evaluation.statistics import alarms, compare
 
@@ -81,7 +81,7 @@ def inline(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def pictures(summary: dict[str, Any], detector: str) -> dict[str, str]:
+def pictures(summary: dict[str, Any], detector: str, folders: list[Path]) -> dict[str, Any]:
     """The figures by name, as data URIs."""
     scores, points = pd.read_parquet(METRICS / "scores.parquet"), pd.read_csv(METRICS / "roc.csv")
     contrasted = [name for name in (REFERENCE, OURS) if name in summary]
@@ -89,8 +89,7 @@ def pictures(summary: dict[str, Any], detector: str) -> dict[str, str]:
         "overview": inline(figures.overview(summary, detector, "auroc", f"AUROC, {detector}, %")),
         "histograms": inline(figures.histograms(scores, contrasted, detector)),
         "roc": inline(figures.roc_curves(points)),
-        "outliers": inline((OUTLIERS / "contact-sheet.png").read_bytes()),
-        "controls": inline((CONTROLS / "contact-sheet.png").read_bytes()),
+        "sheets": [inline((folder / "contact-sheet.png").read_bytes()) for folder in folders],
     }
 
 
@@ -103,6 +102,8 @@ def provenance() -> dict[str, str]:
 def main() -> None:
     summary, choice = read_json(METRICS / "summary.json"), read_json(METRICS / "choice.json")
     detector = choice["detector"]
+    # a set that was given to us may hold the controls too
+    folders = list(dict.fromkeys(Path(params.read(f"train.{name}", str)) for name in ("outliers", "controls")))
     environment = Environment(
         loader=PackageLoader("pipeline", "."), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
@@ -114,8 +115,8 @@ def main() -> None:
         alarms=list(alarms(summary)),
         sets=per_set(summary, detector),
         recipes=list(summary),
-        pictures=pictures(summary, detector),
-        datasets=[read_json(folder / "dataset.json") for folder in (OUTLIERS, CONTROLS)],
+        pictures=pictures(summary, detector, folders),
+        datasets=[read_json(folder / "dataset.json") for folder in folders],
         manifest=read_json(IMAGES / "manifest.json"),
         costs=costs(),
         seeds=params.read("train.seeds", list),

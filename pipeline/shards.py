@@ -23,7 +23,7 @@ from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import replacing, sha256, write_json
 from pipeline.artifacts.images import OOD_LABEL, ImageSet
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
-from pipeline.artifacts.outliers import Sample
+from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
 from pipeline.errors import UserError
@@ -169,7 +169,7 @@ def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any]
         for judged in groups:
             i = chosen[judged.method][position]
             latent = judged.found.raw_latents[i].numpy()
-            samples.append(Sample(judged.pixels[i].numpy(), latent, judged.fields(i, seed)))
+            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, seed)))
     for judged in groups:
         packed = set(chosen[judged.method])
         for i in range(len(judged.found)):

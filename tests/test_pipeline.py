@@ -114,3 +114,19 @@ def test_splits_are_disjoint_and_hashed(project: Path) -> None:
                 assert seen.setdefault(image["bytes"], name) == name
     roles = {about["role"] for about in manifest["sets"].values()}
     assert roles == {"id", "near", "far", "val-near", "val-far"}
+
+
+def test_outliers_that_were_given_are_trained_on_without_stage_one(project: Path, tmp_path: Path) -> None:
+    settings = toy_params()
+    settings["train"] |= {"outliers": "given/outliers", "controls": "given/outliers", "steps": 3, "seeds": [0]}
+    settings["score"]["detectors"] = {"msp": {}}
+    clone = make_project(tmp_path / "clone", settings)
+    shutil.copytree(project / "data/outliers", clone / "given/outliers")
+    assert run(["dvc", "init", "--no-scm", "-q"], clone).returncode == 0
+    done = run(["dvc", "repro", "report"], clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    assert set(ran) == {"prepare", "teacher", "score", "report"} | {
+        f"{stage}@{name}" for stage in PER_RECIPE for name in RECIPES
+    }
+    assert "Does it help?" in (clone / "report/index.html").read_text()

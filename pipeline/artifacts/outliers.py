@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,21 @@ INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 
 
+class Fields(TypedDict):
+    """What `KEY.json` holds, the columns of `FIELDS`."""
+
+    method: str
+    label: int
+    parent_a: int
+    parent_b: int
+    strength: float
+    source: str
+    candidate: int
+    distance: float
+    confidence: float
+    seed: int
+
+
 class Shard(TypedDict):
     """A shard as dataset.json lists it."""
 
@@ -55,18 +70,18 @@ class Shard(TypedDict):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to pack: uint8 pixels (channels, size, size), a raw latent (C, h, w), and its index fields."""
+    """One sample: an encoded image, its raw latent as a .npy file, and its index fields (see `FIELDS`)."""
 
-    pixels: np.ndarray
-    raw_latent: np.ndarray
+    image: bytes
+    latent: bytes
     fields: dict[str, Any]
 
 
-def npy(array: np.ndarray) -> bytes:
-    """An array as the bytes of a .npy file."""
+def encode_sample(pixels: np.ndarray, raw_latent: np.ndarray, fields: dict[str, Any]) -> Sample:
+    """A sample from uint8 pixels (channels, size, size) and a raw latent (C, h, w), stored as float16."""
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    np.save(buffer, raw_latent.astype(np.float16), allow_pickle=False)
+    return Sample(encode_png(pixels), buffer.getvalue(), fields)
 
 
 def pack(folder: Path, name: str, samples: Sequence[Sample], per_shard: int) -> list[dict[str, Any]]:
@@ -90,8 +105,8 @@ def pack(folder: Path, name: str, samples: Sequence[Sample], per_shard: int) -> 
                 {
                     "__key__": key,
                     "json": json.dumps(sample.fields, sort_keys=True).encode(),
-                    "latent.npy": npy(sample.raw_latent.astype(np.float16)),
-                    "png": encode_png(sample.pixels),
+                    "latent.npy": sample.latent,
+                    "png": sample.image,
                 }
             )
     pq.write_table(pa.Table.from_pylist(rows, INDEX), folder / "index.parquet")
@@ -131,6 +146,18 @@ def verify(folder: Path) -> dict[str, Any]:
     return about
 
 
+def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
+    """Every sample of a verified dataset with its name `SHARD: KEY`, in the index's order, not decoded.
+
+    Raises:
+        UserError: a member is missing, or its JSON is of another form.
+    """
+    urls = [str(folder / shard["name"]) for shard in about["shards"]]
+    for members in wds.WebDataset(urls, shardshuffle=False):
+        name = f"{Path(members['__url__']).name}: {members['__key__']}"
+        yield name, _sample(members, name)
+
+
 def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
     """Read the images of some methods after verifying the dataset.
 
@@ -141,14 +168,10 @@ def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor
     Raises:
         UserError: the dataset does not verify, or holds an unreadable image.
     """
-    about = verify(folder)
     found: dict[str, list[tuple[np.ndarray, int]]] = {}
-    urls = [str(folder / shard["name"]) for shard in about["shards"]]
-    for sample in wds.WebDataset(urls, shardshuffle=False):
-        name = f"{sample['__url__']}: {sample['__key__']}"
-        method, label = _fields(sample, name)
-        if method in methods:
-            found.setdefault(method, []).append((decode(sample["png"], f"{name}.png"), label))
+    for name, sample in read(folder, verify(folder)):
+        if (method := sample.fields["method"]) in methods:
+            found.setdefault(method, []).append((decode(sample.image, f"{name}.png"), sample.fields["label"]))
     return {
         method: (
             torch.from_numpy(np.stack([pixels for pixels, _ in pairs])),
@@ -158,16 +181,18 @@ def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor
     }
 
 
-def _fields(sample: dict[str, bytes], name: str) -> tuple[str, int]:
-    """Method and label of one sample.
+def _sample(members: dict[str, bytes], name: str) -> Sample:
+    """One sample from its members.
 
     Raises:
         UserError: a member is missing, or its JSON is of another form.
     """
-    if missing := {"png", "json"} - set(sample):
+    if missing := {"json", "latent.npy", "png"} - set(members):
         raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
     try:
-        fields = json.loads(sample["json"])
-        return str(fields["method"]), int(fields["label"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name}.json: expected a method and a label ({error!r}); get the dataset again") from None
+        fields = TypeAdapter(Fields).validate_json(members["json"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{name}.json: {where}: {problem['msg']}; get the dataset again") from None
+    return Sample(members["png"], members["latent.npy"], dict(fields))

@@ -17,7 +17,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from pipeline.artifacts import outliers
-from pipeline.artifacts.outliers import Sample
+from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.errors import UserError
 
 
@@ -111,9 +111,8 @@ def samples(n: int) -> list[Sample]:
     }
     fields |= dict.fromkeys(("strength", "distance", "confidence"), 0.5)
     random = np.random.default_rng(0)
-    return [
-        Sample(random.integers(0, 256, (1, 8, 8), np.uint8), random.normal(size=(4, 2, 2)), fields) for _ in range(n)
-    ]
+    images = random.integers(0, 256, (n, 1, 8, 8), np.uint8)
+    return [encode_sample(pixels, random.normal(size=(4, 2, 2)), fields) for pixels in images]
 
 
 def packed(folder: Path) -> Path:
@@ -129,7 +128,8 @@ def test_equal_samples_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
     assert names == ["dataset.json", "index.parquet", *(f"outliers-{i:06d}.tar" for i in range(3))]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
     pixels, labels = outliers.load(first, ["noise"])["noise"]
-    assert torch.equal(pixels, torch.from_numpy(np.stack([sample.pixels for sample in samples(5)])))
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
+    assert torch.equal(pixels, torch.from_numpy(images))
     assert labels.tolist() == [-1] * 5
     assert outliers.load(first, ["other"]) == {}
 
@@ -171,11 +171,14 @@ def test_a_damaged_dataset_json_is_named(tmp_path: Path, shards: object, words: 
         outliers.verify(folder)
 
 
-@pytest.mark.parametrize("member", [("json", b"[]"), ("json", b"{"), ("png", None)])
+@pytest.mark.parametrize(
+    "member", [("json", b"[]"), ("json", b"{"), ("json", b'{"method": "noise"}'), ("png", None), ("png", b"no image")]
+)
 def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, bytes | None]) -> None:
     folder = packed(tmp_path / "set")
     with tarfile.open(folder / "outliers-000000.tar", "w") as tar:
-        members = {"json": b'{"method": "noise", "label": -1}', "png": b""} | dict([member])
+        whole = {"json": json.dumps(samples(1)[0].fields).encode(), "latent.npy": b"", "png": b""}
+        members = whole | dict([member])
         for extension, content in members.items():
             if content is not None:
                 info = tarfile.TarInfo(f"00000000.{extension}")

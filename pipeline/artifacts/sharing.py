@@ -1,0 +1,181 @@
+"""Outlier datasets from hand to hand: check every sample, merge, upload, download."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from pipeline.artifacts import outliers
+from pipeline.artifacts.cards import dataset_card
+from pipeline.artifacts.files import replacing, write_json
+from pipeline.artifacts.images import decode
+from pipeline.artifacts.models import COMMIT
+from pipeline.artifacts.outliers import Sample
+from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
+from pipeline.console import track
+from pipeline.errors import UserError
+
+PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "contact-sheet.png"]
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Check a whole outlier dataset: schema, names, checksums, counts, index, and that every sample decodes.
+
+    Returns:
+        its dataset.json.
+
+    Raises:
+        UserError: names the first thing that does not hold.
+    """
+    about = outliers.verify(folder)
+    index = _table(folder, "index")
+    samples = track(outliers.read(folder, about), "verify", len(index))
+    seen = 0
+    for seen, (name, sample) in enumerate(samples, start=1):
+        if seen > len(index) or not _is_row(index[seen - 1], name, sample):
+            raise UserError(f"{folder}: index.parquet and the shards disagree at sample {name}; get the dataset again")
+        _check_sample(name, sample, tuple(about["id"]["shape"]))
+    counts = Counter(row["method"] for row in index)
+    expected = {method: own["packed"] for method, own in about["methods"].items()}
+    promised = sum(shard["samples"] for shard in about["shards"])
+    if dict(counts) != expected or not len(index) == promised == seen:
+        raise UserError(f"{folder}: index.parquet counts {dict(counts)}, dataset.json says {expected}; get it again")
+    return about
+
+
+def _table(folder: Path, name: str) -> list[dict[str, Any]]:
+    try:
+        return pq.read_table(folder / f"{name}.parquet").to_pylist()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / name}.parquet: not readable ({error}); get the dataset again") from None
+
+
+def _is_row(row: dict[str, Any], name: str, sample: Sample) -> bool:
+    """Whether an index row is that of a sample; the index holds float32, the sample's JSON the full digits."""
+    return name == f"{row['shard']}: {row['key']}" and all(
+        np.float32(value) == np.float32(row[field]) if isinstance(value, float) else value == row[field]
+        for field, value in sample.fields.items()
+    )
+
+
+def _check_sample(name: str, sample: Sample, shape: tuple[int, ...]) -> None:
+    pixels = decode(sample.image, f"{name}.png")
+    if pixels.shape != shape:
+        raise UserError(f"{name}.png: shape {pixels.shape}, expected {shape}; get the dataset again")
+    try:
+        latent = np.load(io.BytesIO(sample.latent), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{name}.latent.npy: not a plain array ({error}); do not trust this set") from None
+    if latent.dtype != np.float16 or latent.ndim != 3 or not np.isfinite(latent).all():
+        raise UserError(f"{name}.latent.npy: {latent.dtype} {latent.shape}, expected finite float16 (C, h, w)")
+
+
+def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, Any]:
+    """Merge outlier datasets of the same ID classes and image shape into one, checked first and renumbered.
+
+    Args:
+        per_shard: samples in a shard of the result.
+
+    Returns:
+        the result's dataset.json; its `merged` holds those of the parts.
+
+    Raises:
+        UserError: a part does not verify, or the parts do not fit together.
+    """
+    parts = [check(folder) for folder in folders]
+    for folder, about in zip(folders, parts, strict=True):
+        for key in ("classes", "shape"):
+            if about["id"][key] != parts[0]["id"][key]:
+                raise UserError(
+                    f"{folder}: ID {key} {about['id'][key]}, expected {parts[0]['id'][key]} as in {folders[0]}; "
+                    "merge like with like"
+                )
+    samples = [
+        sample for folder, about in zip(folders, parts, strict=True) for _, sample in outliers.read(folder, about)
+    ]
+    with replacing(target) as partial:
+        partial.mkdir()
+        shards = outliers.pack(partial, "outliers", samples, per_shard)
+        outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
+        licences = sorted({about["licence"] for about in parts})
+        about = {
+            "schema_version": outliers.SCHEMA_VERSION,
+            "name": "outliers",
+            "methods": _sum_methods(parts),
+            "shards": shards,
+            "licence": licences[0] if len(licences) == 1 else "other",
+            "id": parts[0]["id"],
+            "merged": parts,
+        }
+        write_json(partial / "dataset.json", about)
+        (partial / "README.md").write_text(dataset_card(about), encoding="utf-8")
+        _draw(partial, samples)
+    return about
+
+
+def _sum_methods(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for about in parts:
+        for method, counts in about["methods"].items():
+            own = total.setdefault(method, {"packed": 0, "candidates": 0, "rejected": {}})
+            own["packed"] += counts["packed"]
+            own["candidates"] += counts["candidates"]
+            own["rejected"] = dict(sorted((Counter(own["rejected"]) + Counter(counts["rejected"])).items()))
+    return total
+
+
+def _draw(folder: Path, samples: Sequence[Sample]) -> None:
+    groups: dict[str, list[np.ndarray]] = {}
+    for sample in samples:
+        own = groups.setdefault(f"{sample.fields['method']}, packed", [])
+        if len(own) < ROWS * COLUMNS:
+            own.append(decode(sample.image, "sample"))
+    contact_sheet(folder / "contact-sheet.png", {name: torch.from_numpy(np.stack(own)) for name, own in groups.items()})
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a checked outlier dataset to the Hugging Face Hub; gives the commit that others pin.
+
+    Raises:
+        UserError: the dataset does not hold, or the Hub refuses.
+    """
+    check(folder)
+    api = HfApi()
+    try:
+        api.create_repo(repository, repo_type="dataset", exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, repo_type="dataset", folder_path=folder, allow_patterns=PUBLISHED,
+            commit_message="Outlier dataset",
+        )  # fmt: skip
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(f"{repository}: the Hub refused ({_line(error)}); check the name and `hf auth login`") from None
+    return done.oid
+
+
+def pull(repository: str, revision: str, target: Path) -> dict[str, Any]:
+    """Download an outlier dataset at a pinned commit and check it; nothing is left where it does not hold.
+
+    Raises:
+        UserError: the revision is no commit, the Hub has no such dataset, or the dataset does not hold.
+    """
+    if not COMMIT.fullmatch(revision):
+        raise UserError(f"{repository}: revision {revision!r}, expected the 40-digit commit that its owner names")
+    with replacing(target) as partial:
+        try:
+            snapshot_download(
+                repository, repo_type="dataset", revision=revision, local_dir=partial, allow_patterns=PUBLISHED
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            raise UserError(f"{repository}: cannot be downloaded ({_line(error)}); check the name and commit") from None
+        return check(partial)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
