@@ -1,12 +1,11 @@
-"""Pack the outlier dataset: decode, filter, count, document.
+"""Pack the outlier dataset: decode, filter, audit, count, document.
 
 Reads: data/candidates, data/latents, data/images/{train,val}.parquet, data/models/{autoencoder,teacher}.
-Writes: data/outliers (boundary, mixup) and data/controls (noise, synthetic-id), see artifacts/outliers.py.
+Writes: data/outliers (boundary, mixup) and data/controls (noise, synthetic-id, decoded-id), see artifacts/outliers.py.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,148 +21,95 @@ from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import replacing, sha256, write_json
 from pipeline.artifacts.images import OOD_LABEL, ImageSet
+from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
+from pipeline.learning.networks import Classifier
+from pipeline.synthesis import audit, filters
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import filters
-from pipeline.synthesis.neighbours import kth_distance
+from pipeline.synthesis.judging import BATCH, Judge, Judged, check_unlike_id, judge_control, judge_outliers
 from pipeline.synthesis.noise import noise_images
+from pipeline.synthesis.randomness import normal
 
 METHODS = ("boundary", "mixup")
-BATCH = 500  # images decoded and classified at once
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Params(params.Section):
     per_method: PositiveInt
     per_shard: PositiveInt
     neighbours: PositiveInt
-    inside_id: Annotated[float, Field(gt=0, lt=1)]
-    confident: Annotated[float, Field(gt=0, lt=1)]
+    inside_id: Share
+    confident: Share
     filters: list[str]
+    max_id_like: Annotated[float, Field(ge=0, le=1)]
     licence: str
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What candidates are held against: the ID images and latents, the teacher, the autoencoder."""
-
-    autoencoder: space.Autoencoder
-    teacher: Classifier
-    train_latents: Tensor  # (n, d), in standard deviations of each dimension
-    scale: Tensor  # (d,)
-    settings: Params
-
-    def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
-        """Evidence on uint8 pixels and their raw latents."""
-        logits, _ = predict(self.teacher, pixels, BATCH)
-        flat = raw_latents.flatten(1) / self.scale
-        return filters.look(
-            pixels, raw_latents, logits, kth_distance(flat, self.train_latents, self.settings.neighbours)
-        )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Candidates of one method with pixels, evidence, labels and the reason each is rejected, "" if none."""
-
-    method: str
-    found: Candidates
-    pixels: Tensor
-    evidence: filters.Evidence
-    labels: Tensor
-    reasons: list[str]
-
-    def fields(self, i: int, seed: int) -> dict[str, Any]:
-        """Index fields of candidate i."""
-        first, second = self.found.parents[i].tolist()
-        return {
-            "method": self.method,
-            "label": int(self.labels[i]),
-            "parent_a": first,
-            "parent_b": second,
-            "strength": round(float(self.found.strength[i]), 6),
-            "source": self.found.source[i],
-            "candidate": i,
-            "distance": round(float(self.evidence.distance[i]), 4),
-            "confidence": round(float(self.evidence.confidence[i]), 6),
-            "seed": seed,
-        }
-
-
-def load_judge(settings: Params) -> Judge:
+def load_judge(train_set: ImageSet, neighbours: int) -> Judge:
     """The judge, from the artefacts of earlier stages."""
-    encoded = latents.load(LATENTS / "train.arrow").mean.flatten(1)
     device = Accelerator().device
     return Judge(
-        autoencoder=models.load(AutoModel, MODELS / "autoencoder").to(device),
-        teacher=models.load(Classifier, MODELS / "teacher").to(device),
-        train_latents=encoded / encoded.std(dim=0),
-        scale=encoded.std(dim=0),
-        settings=settings,
+        models.load(AutoModel, MODELS / "autoencoder").to(device),
+        models.load(Classifier, MODELS / "teacher").to(device),
+        train_set,
+        latents.load(LATENTS / "train.arrow").mean,
+        neighbours,
     )
 
 
-def limits(judge: Judge, val_set: ImageSet) -> filters.Thresholds:
-    """The filters' thresholds, from ID validation images."""
-    raw_latents = latents.load(LATENTS / "val.arrow").mean
-    validation = judge.evidence(val_set.pixels, raw_latents)
-    return filters.thresholds(validation, judge.settings.inside_id, judge.settings.confident)
-
-
-def judge_outliers(judge: Judge, method: str, thresholds: filters.Thresholds, size: int) -> Judged:
-    """Decode and filter the candidates of one method."""
-    found = candidates.load(CANDIDATES / f"{method}.arrow")
-    pixels = space.decode(judge.autoencoder, found.raw_latents, size, BATCH)
-    evidence = judge.evidence(pixels, found.raw_latents)
-    verdicts = filters.reasons(evidence, thresholds, judge.settings.filters)
-    return Judged(method, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), verdicts)
-
-
-def make_controls(judge: Judge, val_set: ImageSet, ae_size: int, seed: int) -> list[Judged]:
-    """The controls, unfiltered: as many noise images and synthetic ID images as outliers of one method."""
-    count, size = judge.settings.per_method, val_set.pixels.shape[-1]
+def make_controls(judge: Judge, val_set: ImageSet, size: int, count: int, seed: int) -> list[Judged]:
+    """The controls: `count` noise images, encoded at the autoencoder's `size`; synthetic and decoded ID images."""
     noise = noise_images(seed, count, tuple(val_set.pixels.shape[1:]))
     none = Candidates(
-        space.encode(judge.autoencoder, noise, ae_size, BATCH)[0],
-        torch.full((count, 2), -1), torch.zeros(count), [""] * count,
-    )  # fmt: skip
-    synthetic = candidates.load(CANDIDATES / "synthetic-id.arrow")
-    decoded = space.decode(judge.autoencoder, synthetic.raw_latents, size, BATCH)
-    pairs = [
-        ("noise", none, noise, torch.full((count,), OOD_LABEL)),
-        ("synthetic-id", synthetic, decoded, synthetic.parents[:, 0]),
+        raw_latents=space.encode(judge.autoencoder, noise, size, BATCH)[0],
+        parents=torch.full((count, 2), -1),
+        strength=torch.zeros(count),
+        source=[""] * count,
+    )
+    noises = judge_control(judge, "noise", none, noise, torch.full((count,), OOD_LABEL))
+    of_id = {
+        "synthetic-id": candidates.load(CANDIDATES / "synthetic-id.arrow"),
+        "decoded-id": redraw(latents.load(LATENTS / "train.arrow"), count, seed),
+    }
+    return [noises] + [
+        judge_control(judge, name, found, judge.decode(found.raw_latents), found.parents[:, 0])
+        for name, found in of_id.items()
     ]
-    return [
-        Judged(name, found, pixels, judge.evidence(pixels, found.raw_latents), labels, [""] * len(found))
-        for name, found, pixels, labels in pairs
-    ]
 
 
-def choose(judged: Judged, wanted: int) -> list[int]:
-    """The first `wanted` accepted candidates.
+def redraw(encoded: Latents, count: int, seed: int) -> Candidates:
+    """`count` ID training images as the decoder shows them: draws from their posteriors, image after image.
 
-    Raises:
-        UserError: fewer were accepted; names the counts by reason and what to change.
+    With these as further ID images in training, "decoded" is no longer a sign of "unknown".
     """
-    accepted = [i for i, reason in enumerate(judged.reasons) if not reason]
-    if len(accepted) < wanted:
-        counts = ", ".join(f"{reason} {n}" for reason, n in sorted(Counter(filter(None, judged.reasons)).items()))
-        raise UserError(
-            f"{judged.method}: {len(accepted)} of {len(judged.found)} candidates accepted "
-            f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
-            f"raise {judged.method}.count, shards.inside_id or shards.confident, or move the candidates farther out "
-            "(boundary.sigmas, mixup.ratio)"
-        )
-    return accepted[:wanted]
+    rows = torch.arange(count) % len(encoded.keys)
+    noise = normal(seed, "decoded-id", range(count), tuple(encoded.mean.shape[1:]))
+    return Candidates(
+        raw_latents=encoded.mean[rows] + encoded.std[rows] * noise,
+        parents=encoded.labels[rows][:, None].repeat(1, 2),
+        strength=torch.ones(count),
+        source=[encoded.keys[row] for row in rows.tolist()],
+    )
+
+
+def look_for_shortcuts(judge: Judge, val_set: ImageSet, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
+    """The audit: ID against decoded ID validation images, and decoded ID against each method's accepted images."""
+    report: dict[str, Any] = {"id against decoded id": audit.telltale(val_set.pixels, decoded)}
+    for judged in groups:
+        accepted = [i for i, reason in enumerate(judged.reasons) if not reason]
+        own = judged.pixels[accepted]
+        report[f"decoded id against {judged.method}"] = audit.telltale(decoded, own)
+        report[f"diversity of {judged.method}"] = audit.diversity(judge.scaled(judged.found.raw_latents[accepted]), own)
+    return report
 
 
 def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any], settings: Params, seed: int) -> None:
     """Write one outlier dataset: shards, index, rejected, dataset.json, card, contact sheet."""
-    chosen = {judged.method: choose(judged, settings.per_method) for judged in groups}
+    chosen = {judged.method: judged.choose(settings.per_method) for judged in groups}
     samples, rejected = [], []
     for position in range(settings.per_method):  # methods in turn, so that every shard holds all of them
         for judged in groups:
@@ -243,15 +189,21 @@ def describe(
 def main() -> None:
     settings, seed = params.read("shards", Params), params.read("seed", int)
     if unknown := set(settings.filters) - set(filters.FILTERS):
-        raise UserError(
-            f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected {', '.join(filters.FILTERS)}"
-        )
+        known = ", ".join(filters.FILTERS)
+        raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected some of {known}")
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
-    judge = load_judge(settings)
-    thresholds = limits(judge, val_set)
-    about = describe(val_set, train_set, thresholds, settings)
-    size = val_set.pixels.shape[-1]
-    judged = [judge_outliers(judge, method, thresholds, size) for method in METHODS]
-    controls = make_controls(judge, val_set, params.read("autoencoder.size", int), seed)
-    publish(OUTLIERS, "outliers", judged, about, settings, seed)
-    publish(CONTROLS, "controls", controls, about, settings, seed)
+    judge = load_judge(train_set, settings.neighbours)
+    val_latents = latents.load(LATENTS / "val.arrow").mean
+    limits = filters.thresholds(judge.evidence(val_set.pixels, val_latents), settings.inside_id, settings.confident)
+    judged = [
+        judge_outliers(judge, method, candidates.load(CANDIDATES / f"{method}.arrow"), limits, settings.filters)
+        for method in METHODS
+    ]
+    for own in judged:
+        check_unlike_id(own, own.choose(settings.per_method), limits, settings.max_id_like)
+    controls = make_controls(judge, val_set, params.read("autoencoder.size", int), settings.per_method, seed)
+    about = describe(val_set, train_set, limits, settings)
+    decoded = judge.decode(val_latents)
+    for folder, name, groups in ((OUTLIERS, "outliers", judged), (CONTROLS, "controls", controls)):
+        found = {"audit": look_for_shortcuts(judge, val_set, decoded, groups)}
+        publish(folder, name, groups, about | found, settings, seed)

@@ -116,17 +116,21 @@ def test_splits_are_disjoint_and_hashed(project: Path) -> None:
     assert roles == {"id", "near", "far", "val-near", "val-far"}
 
 
-def test_outliers_that_were_given_are_trained_on_without_stage_one(project: Path, tmp_path: Path) -> None:
+def test_outliers_that_were_given_are_trained_on_without_stage_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = toy_params()
     settings["train"] |= {"outliers": "given/outliers", "controls": "given/outliers", "steps": 3, "seeds": [0]}
-    settings["score"]["detectors"] = {"msp": {}}
     clone = make_project(tmp_path / "clone", settings)
     shutil.copytree(project / "data/outliers", clone / "given/outliers")
     assert run(["dvc", "init", "--no-scm", "-q"], clone).returncode == 0
-    done = run(["dvc", "repro", "report"], clone)
-    assert done.returncode == 0, done.stdout + done.stderr
-    ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
-    assert set(ran) == {"prepare", "teacher", "score", "report"} | {
-        f"{stage}@{name}" for stage in PER_RECIPE for name in RECIPES
-    }
+    planned = run(["dvc", "repro", "--dry", "report"], clone).stdout
+    stages = [line.split("'")[1] for line in planned.splitlines() if line.startswith("Running stage")]
+    of_recipes = {f"{stage}@{name}" for stage in PER_RECIPE for name in RECIPES}
+    assert set(stages) == {"prepare", "teacher", "score", "report"} | of_recipes
+    monkeypatch.chdir(clone)
+    for stage in stages:
+        name, *arguments = stage.split("@")
+        importlib.import_module(f"pipeline.{name}").main(*arguments)
     assert "Does it help?" in (clone / "report/index.html").read_text()
+    assert not (clone / "data/models/diffusion").exists()

@@ -33,6 +33,13 @@ from datasets import load_dataset
 samples = load_dataset("webdataset", data_files="{stem}-*.tar", split="train")
 ```
 
+## Shortcuts
+
+How well single statistics, and a linear probe of the spectrum, tell images apart without looking at what they show:
+AUROC in %, 50 is not at all. A classifier can learn what gives outliers away in place of what is unknown about them.
+
+{audit}
+
 ## Limits
 
 The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
@@ -40,7 +47,7 @@ classes; some may still show an ID class. They come out of a decoder, which a cl
 """
 PURPOSES = {
     "outliers": "Synthetic out-of-distribution (OOD) images to train a classifier that knows what it does not know.",
-    "controls": "Controls for outlier exposure: plain noise, and synthetic images of the ID classes (label >= 0).",
+    "controls": "Controls for outlier exposure: plain noise; synthetic and decoded ID images, labelled by class.",
 }
 
 
@@ -63,7 +70,25 @@ def dataset_card(about: dict[str, Any]) -> str:
         names=", ".join(about["id"]["classes"]),
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
+        audit=_audit(about.get("audit", {})),
     )
+
+
+def _audit(found: dict[str, dict[str, float]]) -> str:
+    """The audit as a Markdown table, and a line on diversity for each method."""
+    pairs = {name: values for name, values in found.items() if "probe" in values}
+    if not pairs:
+        return "Not measured for this set; its parts carry theirs in `dataset.json`."
+    names = list(next(iter(pairs.values())))
+    table = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
+    table += [f"| {pair} | {' | '.join(f'{values[name]:.0f}' for name in names)} |" for pair, values in pairs.items()]
+    lines = [
+        f"{name.capitalize()}: median distance to the nearest other {values['nearest']:.1f} standard deviations, "
+        f"{values['duplicates']:.0f} duplicates."
+        for name, values in found.items()
+        if "nearest" in values
+    ]
+    return "\n".join([*table, "", *lines])
 
 
 def _row(method: str, counts: dict[str, Any]) -> str:

@@ -13,13 +13,17 @@ class Evidence:
 
     Attributes:
         distance: to the k-th nearest ID training latent, (n,); in standard deviations of the latents.
+        feature_distance: the same in the teacher's feature space, (n,).
+        pixel_distance: to the nearest ID training image, root mean square in grey levels 0..255, (n,).
         confidence: the teacher's largest softmax probability, (n,), 0..1.
-        contrast: standard deviation of the pixels, (n,), in grey levels 0..255.
+        contrast: standard deviation of the pixels, (n,), in grey levels.
         saturation: share of the pixels that are black or white, (n,), 0..1.
         finite: whether latent and logits are finite, (n,) bool.
     """
 
     distance: Tensor
+    feature_distance: Tensor
+    pixel_distance: Tensor
     confidence: Tensor
     contrast: Tensor
     saturation: Tensor
@@ -31,32 +35,15 @@ class Thresholds:
     """Limits of the filters, in the units of `Evidence`."""
 
     distance: float
+    feature_distance: float
+    pixel_distance: float
     confidence: float
     contrast: float
     saturation: float
 
 
-def look(pixels: Tensor, raw_latents: Tensor, logits: Tensor, distance: Tensor) -> Evidence:
-    """Gather the evidence on n images.
-
-    Args:
-        pixels: uint8, (n, channels, size, size).
-        raw_latents: float32, (n, C, h, w).
-        logits: the teacher's, (n, classes).
-        distance: see `Evidence`.
-    """
-    flat = pixels.flatten(1)
-    return Evidence(
-        distance=distance,
-        confidence=logits.double().softmax(dim=1).amax(dim=1),
-        contrast=flat.float().std(dim=1),
-        saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),
-        finite=raw_latents.flatten(1).isfinite().all(dim=1) & logits.isfinite().all(dim=1),
-    )
-
-
 def thresholds(validation: Evidence, inside_id: float, confident: float) -> Thresholds:
-    """Limits from ID validation images; flat and saturated is what lies well beyond every one of them.
+    """Limits from ID validation images; flat, saturated and duplicate is what lies beyond every one of them.
 
     Args:
         inside_id: share of them, 0..1, that lies as far out as an outlier must.
@@ -64,6 +51,8 @@ def thresholds(validation: Evidence, inside_id: float, confident: float) -> Thre
     """
     return Thresholds(
         distance=float(validation.distance.quantile(1 - inside_id)),
+        feature_distance=float(validation.feature_distance.quantile(1 - inside_id)),
+        pixel_distance=float(validation.pixel_distance.min()),
         confidence=float(validation.confidence.quantile(confident)),
         contrast=float(validation.contrast.min()) / 4,
         saturation=(1 + float(validation.saturation.max())) / 2,
@@ -75,7 +64,9 @@ FILTERS: dict[str, Filter] = {
     "non-finite": lambda found, limit: ~found.finite,
     "flat": lambda found, limit: found.contrast < limit.contrast,
     "saturated": lambda found, limit: found.saturation > limit.saturation,
+    "duplicate": lambda found, limit: found.pixel_distance < limit.pixel_distance,
     "inside-id": lambda found, limit: found.distance <= limit.distance,
+    "inside-id-features": lambda found, limit: found.feature_distance <= limit.feature_distance,
     "confident": lambda found, limit: found.confidence >= limit.confidence,
 }
 

@@ -20,6 +20,8 @@ from pipeline.artifacts import outliers
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.errors import UserError
 
+COUNTS = {"outliers": 120, "controls": 180}  # two and three methods of 60 images
+
 
 @pytest.fixture(params=["outliers", "controls"])
 def folder(project: Path, request: pytest.FixtureRequest) -> Path:
@@ -56,14 +58,14 @@ def test_tarfile_reads_every_sample(folder: Path) -> None:
 def test_webdataset_alone_reads_every_sample(folder: Path) -> None:
     urls = list(map(str, shards(folder)))
     samples = list(wds.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("png", "latent.npy", "json"))
-    assert len(samples) == 120
+    assert len(samples) == COUNTS[folder.name]
     assert all(image.size == (16, 16) and latent.shape == (4, 8, 8) for image, latent, _ in samples)
 
 
 def test_hugging_face_datasets_reads_every_sample(folder: Path, tmp_path: Path) -> None:
     files = list(map(str, shards(folder)))
     data = load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path))
-    assert len(data) == 120
+    assert len(data) == COUNTS[folder.name]
     assert {"png", "latent.npy", "json"} <= set(data.column_names)
     assert {row["json"]["method"] for row in data} == set(pq.read_table(folder / "index.parquet")["method"].to_pylist())
 
@@ -91,7 +93,7 @@ def test_labels_tell_outliers_from_id_controls(project: Path) -> None:
         for name in ("outliers", "controls")
         for row in pq.read_table(project / f"data/{name}/index.parquet").to_pylist()
     }
-    assert labels == {"boundary": False, "mixup": False, "noise": False, "synthetic-id": True}
+    assert labels == {"boundary": False, "mixup": False, "noise": False, "synthetic-id": True, "decoded-id": True}
 
 
 def test_card_is_a_hugging_face_card(folder: Path) -> None:

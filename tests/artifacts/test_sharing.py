@@ -63,9 +63,9 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     sharing.merge(parts, tmp_path / "all", per_shard=70)
     about = sharing.check(tmp_path / "all")
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
-        ("boundary", "mixup", "noise", "synthetic-id"), 60
+        ("boundary", "mixup", "noise", "synthetic-id", "decoded-id"), 60
     )
-    assert [shard["samples"] for shard in about["shards"]] == [70, 70, 70, 30]
+    assert [shard["samples"] for shard in about["shards"]] == [70, 70, 70, 70, 20]
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:

@@ -78,3 +78,26 @@ def test_candidates_lie_sigma_standard_deviations_from_their_source(encoded: Lat
 def test_seeds_differ(encoded: Latents) -> None:
     first, second = stage.sample(encoded, params(), seed=0), stage.sample(encoded, params(), seed=1)
     assert not torch.equal(first.raw_latents, second.raw_latents)
+
+
+def test_kept_are_their_anchors_top_percentile_where_the_released_indexing_picks_at_random() -> None:
+    """The released code lays candidates out anchor by anchor and reads their distances draw by draw."""
+    n, d, k, anchors, draws, keep = 200, 64, 20, 20, 400, 2
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.nn.functional.normalize(torch.randn(n, d, generator=generator))
+    noise = 0.07 * torch.randn(draws, d, generator=generator)
+    rows = boundary.find_anchors(latents, k, anchors)
+    candidates = (latents[rows][:, None] + noise).double().numpy()  # (anchors, draws, d)
+    distances = kth(candidates.reshape(-1, d), latents.double().numpy(), k)
+
+    def percentile(anchor: int, value: float) -> float:
+        return 100 * (distances.reshape(anchors, draws)[anchor] <= value).mean()
+
+    kept = boundary.perturb(latents, rows, noise, k, keep).latents.double().numpy()
+    ours = [percentile(a, value) for a in range(anchors) for value in kth(kept[a], latents.double().numpy(), k)]
+    column_wise = distances.reshape(draws, anchors)  # should be (anchors, draws)
+    picked = np.argsort(-column_wise, axis=0)[:keep]  # the top rows of each column
+    gathered = (np.arange(anchors) * draws + picked).flatten()  # and then column * draws + row
+    released = [percentile(i // draws, distances[i]) for i in gathered]
+    assert min(ours) >= 99
+    assert 35 < np.mean(released) < 65

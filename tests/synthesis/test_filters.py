@@ -5,23 +5,34 @@ from pipeline.synthesis import filters
 
 def evidence(**values: list[float]) -> filters.Evidence:
     n = len(next(iter(values.values())))
-    base = {"distance": [9.0] * n, "confidence": [0.2] * n, "contrast": [50.0] * n, "saturation": [0.1] * n}
+    base = {
+        "feature_distance": [9.0] * n,
+        "pixel_distance": [9.0] * n,
+        "distance": [9.0] * n,
+        "confidence": [0.2] * n,
+        "contrast": [50.0] * n,
+        "saturation": [0.1] * n,
+    }
     tensors = {
         name: torch.tensor(row, dtype=torch.float64) for name, row in (base | values).items() if name != "finite"
     }
     return filters.Evidence(finite=torch.tensor(values.get("finite", [True] * n), dtype=torch.bool), **tensors)
 
 
-LIMITS = filters.Thresholds(distance=5.0, confidence=0.9, contrast=4.0, saturation=0.8)
+LIMITS = filters.Thresholds(
+    distance=5.0, feature_distance=2.0, pixel_distance=3.0, confidence=0.9, contrast=4.0, saturation=0.8
+)
 
 
 def test_each_reason_fires_at_its_limit_and_not_before() -> None:
     cases = {
         "inside-id": evidence(distance=[4.9, 5.0, 5.1]),
+        "inside-id-features": evidence(feature_distance=[1.9, 2.0, 2.1]),
         "confident": evidence(confidence=[0.91, 0.9, 0.89]),
     }
     for reason, found in cases.items():
         assert filters.reasons(found, LIMITS, list(filters.FILTERS)) == [reason, reason, ""]
+    assert filters.reasons(evidence(pixel_distance=[2.9, 3.0]), LIMITS, list(filters.FILTERS)) == ["duplicate", ""]
     assert filters.reasons(evidence(contrast=[3.9, 4.0]), LIMITS, list(filters.FILTERS)) == ["flat", ""]
     assert filters.reasons(evidence(saturation=[0.81, 0.8]), LIMITS, list(filters.FILTERS)) == ["saturated", ""]
     assert filters.reasons(evidence(finite=[False, True]), LIMITS, list(filters.FILTERS)) == ["non-finite", ""]
@@ -46,17 +57,3 @@ def test_thresholds_are_quantiles_of_validation() -> None:
     assert (limits.contrast, limits.saturation) == (2.0, 0.75)
     accepted = [not reason for reason in filters.reasons(found, limits, ["inside-id"])]
     assert sum(accepted) == 10  # a tenth of ID validation lies farther out
-
-
-def test_look_measures_pixels_latents_and_logits() -> None:
-    pixels = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
-    pixels[1, :, :2] = 255
-    pixels[2] = torch.arange(16, dtype=torch.uint8).view(1, 4, 4) + 100
-    raw_latents = torch.zeros(3, 2, 2, 2)
-    raw_latents[0, 0, 0, 0] = float("nan")
-    logits = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, float("inf")]])
-    found = filters.look(pixels, raw_latents, logits, torch.ones(3))
-    assert found.finite.tolist() == [False, True, False]
-    assert found.saturation.tolist() == [1.0, 1.0, 0.0]
-    assert found.contrast[0] == 0 and abs(float(found.contrast[1]) - 131.68) < 0.1
-    assert found.confidence[0] == 0.5 and found.confidence[1] == 1.0

@@ -1,0 +1,149 @@
+"""Hold candidates against the ID images: decode them, gather evidence, accept or reject with a reason."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.artifacts.candidates import Candidates
+from pipeline.artifacts.images import ImageSet
+from pipeline.errors import UserError
+from pipeline.learning.networks import Classifier, predict
+from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis import filters
+from pipeline.synthesis.neighbours import kth_distance
+
+BATCH = 500  # images decoded and classified at once
+
+
+class Judge:
+    """What candidates are held against.
+
+    Args:
+        autoencoder, teacher: in eval mode, on one device.
+        train_set: ID training images.
+        train_latents: their raw latents (n, C, h, w).
+        neighbours: k of the k-NN distances, at most n.
+    """
+
+    def __init__(
+        self,
+        autoencoder: space.Autoencoder,
+        teacher: Classifier,
+        train_set: ImageSet,
+        train_latents: Tensor,
+        neighbours: int,
+    ):
+        self.autoencoder, self.teacher, self.neighbours = autoencoder, teacher, neighbours
+        self.scale = train_latents.flatten(1).std(dim=0)
+        self.latents = self.scaled(train_latents)
+        self.features = predict(teacher, train_set.pixels, BATCH)[1]
+        self.pixels = train_set.pixels.flatten(1).float()
+        self.size = train_set.pixels.shape[-1]
+
+    def scaled(self, raw_latents: Tensor) -> Tensor:
+        """Raw latents (n, C, h, w) in standard deviations of each dimension of the training set, (n, d)."""
+        return raw_latents.flatten(1) / self.scale
+
+    def decode(self, raw_latents: Tensor) -> Tensor:
+        """Raw latents to uint8 pixels of the ID images' size."""
+        return space.decode(self.autoencoder, raw_latents, self.size, BATCH)
+
+    def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
+        """Evidence on n images, uint8 pixels and their raw latents."""
+        logits, features = predict(self.teacher, pixels, BATCH)
+        flat = pixels.flatten(1)
+        return filters.Evidence(
+            distance=kth_distance(self.scaled(raw_latents), self.latents, self.neighbours),
+            feature_distance=kth_distance(features, self.features, self.neighbours),
+            pixel_distance=kth_distance(flat.float(), self.pixels, 1) / flat.shape[1] ** 0.5,
+            confidence=logits.double().softmax(dim=1).amax(dim=1),
+            contrast=flat.float().std(dim=1),
+            saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),
+            finite=raw_latents.flatten(1).isfinite().all(dim=1) & logits.isfinite().all(dim=1),
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Candidates of one method, judged.
+
+    Attributes:
+        pixels: uint8, (n, channels, size, size).
+        labels: int64, (n,); -1 for outliers, the class of a control that is ID.
+        reasons: why each is rejected, "" for an accepted one.
+    """
+
+    method: str
+    found: Candidates
+    pixels: Tensor
+    evidence: filters.Evidence
+    labels: Tensor
+    reasons: list[str]
+
+    def fields(self, i: int, seed: int) -> dict[str, Any]:
+        """Index fields of candidate i."""
+        first, second = self.found.parents[i].tolist()
+        return {
+            "method": self.method,
+            "label": int(self.labels[i]),
+            "parent_a": first,
+            "parent_b": second,
+            "strength": round(float(self.found.strength[i]), 6),
+            "source": self.found.source[i],
+            "candidate": i,
+            "distance": round(float(self.evidence.distance[i]), 4),
+            "confidence": round(float(self.evidence.confidence[i]), 6),
+            "seed": seed,
+        }
+
+    def choose(self, wanted: int) -> list[int]:
+        """The first `wanted` accepted candidates.
+
+        Raises:
+            UserError: fewer were accepted; names the counts by reason and what to change.
+        """
+        accepted = [i for i, reason in enumerate(self.reasons) if not reason]
+        if len(accepted) < wanted:
+            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(Counter(filter(None, self.reasons)).items()))
+            raise UserError(
+                f"{self.method}: {len(accepted)} of {len(self.found)} candidates accepted "
+                f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
+                f"raise {self.method}.count, shards.inside_id or shards.confident, or move the candidates farther out "
+                "(boundary.sigmas, mixup.ratio)"
+            )
+        return accepted[:wanted]
+
+
+def judge_outliers(
+    judge: Judge, method: str, found: Candidates, limits: filters.Thresholds, names: list[str]
+) -> Judged:
+    """Decode the candidates of one method and put them through the filters in `names`."""
+    pixels = judge.decode(found.raw_latents)
+    evidence = judge.evidence(pixels, found.raw_latents)
+    labels = torch.full((len(found),), -1)
+    return Judged(method, found, pixels, evidence, labels, filters.reasons(evidence, limits, names))
+
+
+def judge_control(judge: Judge, method: str, found: Candidates, pixels: Tensor, labels: Tensor) -> Judged:
+    """A control with its evidence; controls are not filtered."""
+    return Judged(method, found, pixels, judge.evidence(pixels, found.raw_latents), labels, [""] * len(found))
+
+
+def check_unlike_id(judged: Judged, chosen: list[int], limits: filters.Thresholds, most: float) -> None:
+    """Refuse a set of outliers that the teacher takes for ID images (as went unnoticed in dream-ood issue 25).
+
+    Args:
+        most: largest share of them, 0..1, that may leave the teacher as sure as ID validation images do.
+
+    Raises:
+        UserError: names the share and what to change.
+    """
+    share = float((judged.evidence.confidence[chosen] >= limits.confidence).double().mean())
+    if share > most:
+        raise UserError(
+            f"{judged.method}: {share:.0%} of the accepted outliers look in-distribution to the teacher, expected at "
+            f"most shards.max_id_like = {most}; add `confident` to shards.filters, or move the candidates farther out"
+        )
