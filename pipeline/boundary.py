@@ -63,7 +63,7 @@ def rounds(encoded: Latents, settings: Params, seed: int) -> Iterator[list[tuple
     Sigma counts in standard deviations of each latent dimension over the training set, so that one value
     means the same for any autoencoder.
     """
-    device = Accelerator().device
+    device = Accelerator().device if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64
     flat = encoded.mean.flatten(1).to(device)
     scale = flat.std(dim=0)
     members = [flat[encoded.labels.to(device) == label] for label in range(int(encoded.labels.max()) + 1)]

@@ -27,6 +27,7 @@ from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
 from pipeline.errors import UserError
+from pipeline.learning.batches import shuffled
 from pipeline.learning.networks import Classifier
 from pipeline.synthesis import audit, filters
 from pipeline.synthesis import autoencoder as space
@@ -82,11 +83,11 @@ def make_controls(judge: Judge, val_set: ImageSet, size: int, count: int, seed: 
 
 
 def redraw(encoded: Latents, count: int, seed: int) -> Candidates:
-    """`count` ID training images as the decoder shows them: draws from their posteriors, image after image.
+    """`count` ID training images as the decoder shows them: draws from their posteriors, in passes over all images.
 
     With these as further ID images in training, "decoded" is no longer a sign of "unknown".
     """
-    rows = torch.arange(count) % len(encoded.keys)
+    rows = next(shuffled(len(encoded.keys), count, seed))  # not class by class: a part of them is a fair part
     noise = normal(seed, "decoded-id", range(count), tuple(encoded.mean.shape[1:]))
     return Candidates(
         raw_latents=encoded.mean[rows] + encoded.std[rows] * noise,

@@ -1,10 +1,11 @@
 """Source `folder`: a folder of class folders, and any number of OOD folders, read by Hugging Face `datasets`."""
 
+import glob
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import DatasetDict, Image, load_dataset
+from datasets import Image, load_dataset
 from datasets.utils.logging import disable_progress_bar
 
 from pipeline.artifacts.images import OOD_LABEL, Picture
@@ -39,18 +40,17 @@ def _read(folder: Path, labelled: bool) -> tuple[list[str], list[Picture]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; set it under `prepare` in params.yaml to a folder of images")
     disable_progress_bar()
+    everything = {"train": f"{glob.escape(str(folder.resolve()))}/**"}  # a class may be called `test`
     with tempfile.TemporaryDirectory() as cache:
         try:
-            splits = load_dataset(
-                "imagefolder", data_dir=str(folder.resolve()), drop_labels=not labelled, cache_dir=cache
+            data = load_dataset(
+                "imagefolder", data_files=everything, split="train", drop_labels=not labelled, cache_dir=cache
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{folder}: cannot be read as images ({reason}); check the folder") from None
-        assert isinstance(splits, DatasetDict)
-        data = splits["train"].cast_column("image", Image(decode=False))
         names = data.features["label"].names if "label" in data.features else []
-        return names, [_picture(folder, row) for row in data]
+        return names, [_picture(folder, row) for row in data.cast_column("image", Image(decode=False))]
 
 
 def _picture(folder: Path, row: dict) -> Picture:

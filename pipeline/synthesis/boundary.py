@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.synthesis.neighbours import kth_distance, precise
+from pipeline.synthesis.neighbours import kth_distance
 
 FIRST = 8  # draws measured exactly to set the first bar
 ROWS = 64  # draws counted at once: small enough for the processor's cache
@@ -47,8 +47,8 @@ class Surroundings:
     """
 
     def __init__(self, latents: Tensor, noise: Tensor, neighbours: int):
-        self.latents = precise(latents) - precise(latents).mean(dim=0)
-        self.noise = precise(noise)
+        self.latents = latents.double() - latents.double().mean(dim=0)
+        self.noise = noise.double()
         self.neighbours = neighbours
         self.squares = self.latents.square().sum(dim=1)
         self.lengths = self.noise.square().sum(dim=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.images import OOD_LABEL, ImageSet
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
@@ -123,7 +123,7 @@ def judge_outliers(
     """Decode the candidates of one method and put them through the filters in `names`."""
     pixels = judge.decode(found.raw_latents)
     evidence = judge.evidence(pixels, found.raw_latents)
-    labels = torch.full((len(found),), -1)
+    labels = torch.full((len(found),), OOD_LABEL)
     return Judged(method, found, pixels, evidence, labels, filters.reasons(evidence, limits, names))
 
 

@@ -6,11 +6,6 @@ from torch import Tensor
 CHUNK_ELEMENTS = 2**24  # distances held at once: 64 MiB of float32
 
 
-def precise(tensor: Tensor) -> Tensor:
-    """The tensor in float64, or as it is on a device without it (Apple's GPUs)."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
 def squared_distances(queries: Tensor, references: Tensor) -> Tensor:
     """Squared Euclidean distances (n, m) of float (n, d) to (m, d), by one matrix product."""
     squares = queries.square().sum(dim=1)[:, None] + references.square().sum(dim=1)
@@ -20,8 +15,8 @@ def squared_distances(queries: Tensor, references: Tensor) -> Tensor:
 def kth_distance(queries: Tensor, references: Tensor, k: int) -> Tensor:
     """Euclidean distance of each query to its k-th nearest reference, k = 1 for the nearest.
 
-    A query that is itself a reference counts as its own first neighbour. Computed in float64 where
-    the device has it: the product form of the distance loses too many digits in float32 near 0.
+    A query that is itself a reference counts as its own first neighbour. Computed in float64: the product
+    form of the distance loses too many digits in float32 near 0.
 
     Args:
         queries: (n, d).
@@ -30,8 +25,8 @@ def kth_distance(queries: Tensor, references: Tensor, k: int) -> Tensor:
     Returns:
         (n,), in the dtype of `queries`.
     """
-    centre = precise(references).mean(dim=0)
-    references = precise(references) - centre
-    chunks = (precise(queries) - centre).split(max(1, CHUNK_ELEMENTS // len(references)))
+    centre = references.double().mean(dim=0)
+    references = references.double() - centre
+    chunks = (queries.double() - centre).split(max(1, CHUNK_ELEMENTS // len(references)))
     parts = [squared_distances(chunk, references).kthvalue(k, dim=1).values for chunk in chunks]
     return torch.cat(parts).sqrt().to(queries.dtype)
