@@ -6,6 +6,7 @@ Why: arXiv 2405.00631. A mixture looks like the ID data and is none of its class
 class with itself: the same sampler without the method, to tell what mixing adds.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -17,12 +18,13 @@ from torch import Tensor
 from pipeline import params
 from pipeline.artifacts import candidates, models
 from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.files import replacing
+from pipeline.artifacts.files import replacing, sha256
 from pipeline.artifacts.layout import CANDIDATES, MODELS
+from pipeline.artifacts.parts import resumable
 from pipeline.console import say, track
 from pipeline.errors import UserError
 from pipeline.synthesis import mixing
-from pipeline.synthesis.autoencoder import Autoencoder, to_raw_latents
+from pipeline.synthesis.autoencoder import to_raw_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, denoise, noise_schedule, sampler
 from pipeline.synthesis.randomness import normal
 
@@ -37,32 +39,45 @@ class Params(params.Section):
     batch: PositiveInt
 
 
-def sample(model: ConditionalUNet, parents: Tensor, share: Tensor, stream: str, settings: Params, seed: int) -> Tensor:
-    """Latents float32 (n, C, h, w) of n mixtures on the CPU; mixture i depends on (seed, i) alone."""
-    shape = (model.config["channels"], model.config["size"], model.config["size"])
-    scheduler = sampler(settings.sampler, noise_schedule())
-    starts = range(0, len(parents), settings.batch)
-    sampled = []
-    for start in track(starts, stream, len(starts)):
-        part = slice(start, start + settings.batch)
-        noise = normal(seed, stream, range(start, start + len(parents[part])), shape).to(model.device)
-        predict = mixing.predictor(model, parents[part].to(model.device), share[part].to(model.device), settings.mode)
-        sampled.append(denoise(predict, noise, scheduler, settings.steps).cpu())
-    return torch.cat(sampled)
+@dataclass(frozen=True)
+class Request:
+    """What to sample: n mixtures of a stream, parents int64 (n, 2) and parent a's shares float32 (n,)."""
+
+    stream: str
+    mode: mixing.Mode
+    parents: Tensor
+    share: Tensor
 
 
-def draw(model: ConditionalUNet, autoencoder: Autoencoder, stream: str, settings: Params, seed: int) -> Candidates:
-    """Candidates of one stream: `mixup` of two classes, or `synthetic-id` of each class with itself."""
-    classes, (low, high) = model.config["classes"], settings.ratio
-    if stream == "mixup":
-        parents, share = mixing.draw_parents(seed, range(settings.count), classes, low, high)
-    else:
-        parents = (torch.arange(settings.synthetic_id) % classes)[:, None].repeat(1, 2)
-        share = torch.ones(settings.synthetic_id)
+def requests(settings: Params, classes: int, seed: int) -> list[Request]:
+    """The mixtures, and the un-mixed control: each class with itself."""
+    low, high = settings.ratio
+    parents, share = mixing.draw_parents(seed, range(settings.count), classes, low, high)
+    own = (torch.arange(settings.synthetic_id) % classes)[:, None].repeat(1, 2)
+    return [
+        Request("mixup", settings.mode, parents, share),
         # a class mixed with itself is that class under `mean` alone: `sum` would double its embedding
-        settings = settings.model_copy(update={"mode": "mean"})
-    latents = sample(model, parents, share, stream, settings, seed)
-    return Candidates(to_raw_latents(autoencoder, latents), parents, share, [""] * len(parents))
+        Request("synthetic-id", "mean", own, torch.ones(settings.synthetic_id)),
+    ]
+
+
+def sample(model: ConditionalUNet, request: Request, part: int, settings: Params, seed: int) -> Tensor:
+    """Latents float32 (n, C, h, w) on the CPU of one part, `settings.batch` mixtures; i depends on (seed, i) alone."""
+    rows = slice(part * settings.batch, (part + 1) * settings.batch)
+    parents, share = request.parents[rows].to(model.device), request.share[rows].to(model.device)
+    shape = (model.config["channels"], model.config["size"], model.config["size"])
+    noise = normal(seed, request.stream, range(rows.start, rows.start + len(parents)), shape).to(model.device)
+    predict = mixing.predictor(model, parents, share, request.mode)
+    return denoise(predict, noise, sampler(settings.sampler, noise_schedule()), settings.steps).cpu()
+
+
+def sample_all(model: ConditionalUNet, request: Request, settings: Params, seed: int, identity: dict) -> Tensor:
+    """All latents of a request; a killed run goes on at its first unfinished part."""
+    count = -(-len(request.parents) // settings.batch)
+    parts = resumable(
+        CANDIDATES / f".{request.stream}.parts", identity, count, lambda i: sample(model, request, i, settings, seed)
+    )
+    return torch.cat(list(track(parts, request.stream, count)))
 
 
 def main() -> None:
@@ -71,8 +86,12 @@ def main() -> None:
         raise UserError(f"params.yaml: mixup.ratio is {settings.ratio}, expected [low, high] with low <= high")
     autoencoder = models.load(AutoModel, MODELS / "autoencoder")
     model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
-    for stream in ("mixup", "synthetic-id"):
-        sampled = draw(model, autoencoder, stream, settings, seed)
-        with replacing(CANDIDATES / f"{stream}.arrow") as path:
+    weights = [sha256(path) for path in sorted((MODELS / "diffusion").iterdir())]
+    identity = {"settings": settings.model_dump(), "seed": seed, "model": weights}
+    for request in requests(settings, model.config["classes"], seed):
+        latents = sample_all(model, request, settings, seed, identity)
+        raw_latents = to_raw_latents(autoencoder, latents)
+        sampled = Candidates(raw_latents, request.parents, request.share, [""] * len(latents))
+        with replacing(CANDIDATES / f"{request.stream}.arrow") as path:
             candidates.write(path, sampled)
-        say(f"mixup: {len(sampled)} {stream} candidates")
+        say(f"mixup: {len(sampled)} {request.stream} candidates")

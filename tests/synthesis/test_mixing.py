@@ -20,6 +20,14 @@ def settings(**changes: object) -> mixup.Params:
     return mixup.Params.model_validate(values | {"batch": 4} | changes)
 
 
+def sample(
+    model: ConditionalUNet, parents: torch.Tensor, share: torch.Tensor, chosen: mixup.Params, seed: int
+) -> torch.Tensor:
+    request = mixup.Request("mixup", chosen.mode, parents, share)
+    parts = range(-(-len(parents) // chosen.batch))
+    return torch.cat([mixup.sample(model, request, part, chosen, seed) for part in parts])
+
+
 def of_class(model: ConditionalUNet, label: int, noise: torch.Tensor) -> torch.Tensor:
     """Plain class-conditional sampling, written without the module under test."""
     embedding = model.embedding.weight[label].expand(len(noise), -1)
@@ -29,7 +37,7 @@ def of_class(model: ConditionalUNet, label: int, noise: torch.Tensor) -> torch.T
 @pytest.mark.parametrize("mode", ["mean", "slerp", "score"])
 def test_a_class_mixed_with_itself_is_that_class(model: ConditionalUNet, mode: mixing.Mode) -> None:
     parents, share = torch.full((3, 2), 2), torch.tensor([0.3, 0.5, 0.7])
-    sampled = mixup.sample(model, parents, share, "mixup", settings(mode=mode), seed=7)
+    sampled = sample(model, parents, share, settings(mode=mode), seed=7)
     noise = normal(7, "mixup", range(3), (2, 4, 4))
     torch.testing.assert_close(sampled, of_class(model, 2, noise), atol=1e-4, rtol=1e-4)
 
@@ -37,16 +45,16 @@ def test_a_class_mixed_with_itself_is_that_class(model: ConditionalUNet, mode: m
 @pytest.mark.parametrize("mode", ["sum", "mean", "slerp", "score"])
 def test_the_batch_size_does_not_matter(model: ConditionalUNet, mode: mixing.Mode) -> None:
     parents, share = mixing.draw_parents(3, range(10), 4, 0.3, 0.7)
-    by_four = mixup.sample(model, parents, share, "mixup", settings(mode=mode, batch=4), seed=3)
-    by_nine = mixup.sample(model, parents, share, "mixup", settings(mode=mode, batch=9), seed=3)
+    by_four = sample(model, parents, share, settings(mode=mode, batch=4), seed=3)
+    by_nine = sample(model, parents, share, settings(mode=mode, batch=9), seed=3)
     torch.testing.assert_close(by_four, by_nine, atol=1e-4, rtol=1e-4)
 
 
 def test_each_sample_depends_on_its_own_pair(model: ConditionalUNet) -> None:
     """Guards against an embedding that is cached from the first pair and used for all."""
     share = torch.full((2,), 0.5)
-    first = mixup.sample(model, torch.tensor([[0, 1], [0, 1]]), share, "mixup", settings(), seed=3)
-    second = mixup.sample(model, torch.tensor([[0, 1], [2, 3]]), share, "mixup", settings(), seed=3)
+    first = sample(model, torch.tensor([[0, 1], [0, 1]]), share, settings(), seed=3)
+    second = sample(model, torch.tensor([[0, 1], [2, 3]]), share, settings(), seed=3)
     torch.testing.assert_close(first[0], second[0], atol=1e-5, rtol=1e-5)
     assert (first[1] - second[1]).abs().max() > 1e-3
 
