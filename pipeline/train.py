@@ -19,6 +19,7 @@ from pipeline.artifacts import images, models, outliers
 from pipeline.artifacts.files import replacing, write_json
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.layout import IMAGES, MODELS
+from pipeline.artifacts.model_card import model_card
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
@@ -98,7 +99,11 @@ def main(name: str) -> None:
         for seed in settings.seeds:
             description = f"{name} seed {seed}"
             model, history = train_classifier(train_set, auxiliary, terms, settings, seed, description)
+            right, threshold = accuracy(model, val_set, settings.batch), detector(model, val_set, settings.batch)
+            config = {"classes": model.classes, "channels": train_set.pixels.shape[1]}
+            card = model_card(name, seed, config, recipe.model_dump(), threshold, right)
             model.save_pretrained(folder / f"s{seed}")
-            write_json(folder / f"s{seed}" / "detector.json", detector(model, val_set, settings.batch))
+            write_json(folder / f"s{seed}" / "detector.json", threshold)
             write_json(folder / f"s{seed}" / "history.json", history)
-            say(f"train: {description}: {accuracy(model, val_set, settings.batch):.1%} of validation images right")
+            (folder / f"s{seed}" / "README.md").write_text(card, encoding="utf-8")
+            say(f"train: {description}: {right:.1%} of validation images right")

@@ -164,3 +164,19 @@ def test_mixup_killed_and_run_again_gives_the_same_bytes(
         assert sorted(path.name for path in (folder / "data/candidates").iterdir()) == sorted(names)
     for name in names:
         assert (killed / "data/candidates" / name).read_bytes() == (undisturbed / "data/candidates" / name).read_bytes()
+
+
+def test_each_classifier_has_its_threshold_and_a_card(project: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    scores = pd.read_parquet(project / "metrics/scores.parquet")
+    for recipe in RECIPES:
+        for seed in (0, 1):
+            folder = project / f"data/models/{recipe}/s{seed}"
+            detector = json.loads((folder / "detector.json").read_text())
+            rows = (scores["recipe"] == recipe) & (scores["seed"] == seed) & (scores["detector"] == detector["score"])
+            on_val = scores[rows & (scores["set"] == "val")]["score"]
+            assert (on_val <= detector["threshold"] + 1e-6).mean() == pytest.approx(0.95, abs=0.01)
+            card = ModelCard.load(folder / "README.md")
+            assert card.data.pipeline_tag == "image-classification"
+            assert f"`{recipe}`, seed {seed}" in card.text and "More Information Needed" not in card.text
