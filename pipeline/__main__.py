@@ -12,10 +12,10 @@ import typer
 from pipeline.errors import UserError
 
 STAGES = (
-    "prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "mixup", "shards",
+    "prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "embedding", "mixup", "shards",
     "train", "infer", "score", "report",
 )  # fmt: skip
-PER_RECIPE = ("train", "infer")
+PER_RECIPE = ("train",)
 PRESETS = files("pipeline") / "presets"
 
 app = typer.Typer(

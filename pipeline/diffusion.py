@@ -1,8 +1,10 @@
-"""Train a class-conditional DDPM of the ID latents.
+"""Train a conditional DDPM of the ID latents.
 
-Reads: data/latents/train.arrow, data/models/autoencoder (its scaling alone).
+Reads: data/latents/train.arrow, data/images/train.parquet, data/models/teacher, data/models/autoencoder (its
+scaling alone).
 Writes: data/models/diffusion (config.json, safetensors: the moving average of the weights).
-Why: label mixup asks this model for images of two classes at once, which no ID image shows.
+Why: `mixup` asks this model for images of two classes at once, `embedding` for images of features that no ID image
+has. So it learns from classes and from the teacher's features in turn.
 """
 
 from typing import Annotated
@@ -15,53 +17,85 @@ from diffusers.training_utils import EMAModel
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline import params
-from pipeline.artifacts import latents, models
+from pipeline.artifacts import images, latents, models
 from pipeline.artifacts.files import replacing
-from pipeline.artifacts.latents import Latents
-from pipeline.artifacts.layout import LATENTS, MODELS
+from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
+from pipeline.artifacts.parts import fingerprint
 from pipeline.console import say
+from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import fit
+from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import diffusion
-from pipeline.synthesis.autoencoder import Autoencoder, to_latents
-from pipeline.synthesis.diffusion import ConditionalUNet
+from pipeline.synthesis.autoencoder import to_latents
+from pipeline.synthesis.diffusion import ConditionalUNet, Prediction, Schedule, TrainingData
+
+CHECKPOINT = MODELS / ".diffusion.checkpoint"
+BATCH = 500  # images classified at once
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Params(params.Section):
     widths: Annotated[list[Annotated[int, Field(multiple_of=8)]], Field(min_length=1)]
+    schedule: Schedule
+    prediction: Prediction
+    by_features: Share
+    unconditional: Share
     steps: PositiveInt
     batch: PositiveInt
     learning_rate: PositiveFloat
     ema: Annotated[float, Field(ge=0, lt=1)]
+    checkpoint_every: PositiveInt
 
 
-def train(encoded: Latents, autoencoder: Autoencoder, settings: Params, seed: int) -> tuple[ConditionalUNet, float]:
+def load_data() -> TrainingData:
+    """The training latents with their labels and the teacher's features, on the device."""
+    device = Accelerator().device
+    encoded, autoencoder = latents.load(LATENTS / "train.arrow"), models.load(AutoModel, MODELS / "autoencoder")
+    teacher = models.load(Classifier, MODELS / "teacher").to(device)
+    features = predict(teacher, images.load_split(IMAGES, "train").pixels, BATCH)[1]
+    mean, std = to_latents(autoencoder, encoded.mean), encoded.std * autoencoder.config.scaling_factor
+    return TrainingData(*(part.to(device) for part in (mean, std, encoded.labels, features)))
+
+
+def build(data: TrainingData, settings: Params) -> ConditionalUNet:
+    """An untrained model for the data; it standardises features by their statistics."""
+    model = ConditionalUNet(
+        int(data.labels.max()) + 1, data.features.shape[1], data.mean.shape[1], data.mean.shape[-1], settings.widths,
+        settings.schedule, settings.prediction,
+    )  # fmt: skip
+    model.feature_mean.copy_(data.features.mean(dim=0))
+    model.feature_std.copy_(data.features.std(dim=0).clamp_min(1e-3))
+    return model.to(data.mean.device)
+
+
+def train(data: TrainingData, settings: Params, seed: int) -> tuple[ConditionalUNet, float]:
     """Train the model; its averaged weights, and the mean loss of the last quarter of training."""
     set_seed(seed)
-    device = Accelerator().device
-    mean = to_latents(autoencoder, encoded.mean).to(device)
-    std = (encoded.std * autoencoder.config.scaling_factor).to(device)
-    model = ConditionalUNet(int(encoded.labels.max()) + 1, mean.shape[1], mean.shape[-1], settings.widths).to(device)
+    model = build(data, settings)
     average = EMAModel(model.parameters(), decay=settings.ema)
+    inputs = fingerprint(LATENTS / "train.arrow", MODELS / "teacher", MODELS / "autoencoder")
+    identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
     history = fit(
         model,
         torch.optim.AdamW(model.parameters(), lr=settings.learning_rate),
-        diffusion.latent_batches(mean, std, encoded.labels.to(device), settings.batch, seed),
-        diffusion.objective(diffusion.noise_schedule(), seed),
+        diffusion.latent_batches(data, settings.batch, settings.by_features, settings.unconditional, seed),
+        diffusion.objective(model.noise_schedule),
         steps=settings.steps,
         description="diffusion",
         warmup=settings.steps // 20,
         clip=1.0,
         after_step=lambda trained: average.step(trained.parameters()),
+        checkpoint=Checkpoint(CHECKPOINT, settings.checkpoint_every, identity, {"average": average}),
     )
     average.copy_to(model.parameters())
-    late = [row["velocity"] for row in history[-max(1, len(history) // 4) :]]
+    late = [value for row in history[-max(1, len(history) // 4) :] for name, value in row.items() if name != "step"]
     return model, sum(late) / len(late)
 
 
 def main() -> None:
     settings, seed = params.read("diffusion", Params), params.read("seed", int)
-    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
-    model, loss = train(latents.load(LATENTS / "train.arrow"), autoencoder, settings, seed)
+    model, loss = train(load_data(), settings, seed)
     with replacing(MODELS / "diffusion") as folder:
         model.save_pretrained(folder)
+    CHECKPOINT.unlink(missing_ok=True)
     say(f"diffusion: loss {loss:.3f} over the last quarter")

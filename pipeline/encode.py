@@ -1,9 +1,12 @@
 """Encode the ID images to raw latents, once.
 
-Reads: data/images/{train,val}.parquet, data/models/autoencoder.
-Writes: data/latents/{train,val}.arrow, memory-mapped by whoever reads them.
-Why: outliers are sampled around ID latents, and the filter's thresholds come from validation latents.
+Reads: data/images/{train,val,test}.parquet, data/models/autoencoder.
+Writes: data/latents/{train,val,test}.arrow, memory-mapped by whoever reads them.
+Why: outliers are sampled around ID latents, and the filter's thresholds come from validation latents; test latents are
+only ever decoded, to see whether a classifier flags what merely went through the autoencoder.
 """
+
+from typing import Literal
 
 from accelerate import Accelerator
 from diffusers import AutoModel
@@ -17,6 +20,8 @@ from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
 from pipeline.console import say
 from pipeline.synthesis import autoencoder as space
+
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
 class Params(params.Section):
@@ -33,7 +38,7 @@ def main() -> None:
     settings, size = params.read("encode", Params), params.read("autoencoder.size", int)
     autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(Accelerator().device)
     with replacing(LATENTS) as folder:
-        for split in ("train", "val"):
+        for split in SPLITS:
             encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings.batch)
             latents.write(folder / f"{split}.arrow", encoded)
             say(f"encode: {split} {tuple(encoded.mean.shape)}, std {encoded.mean.std():.3f}")

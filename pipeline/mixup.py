@@ -6,27 +6,24 @@ Why: arXiv 2405.00631. A mixture looks like the ID data and is none of its class
 class with itself: the same sampler without the method, to tell what mixing adds.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from accelerate import Accelerator
 from diffusers import AutoModel
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from pipeline import params
-from pipeline.artifacts import candidates, models
-from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.files import replacing, sha256
-from pipeline.artifacts.layout import CANDIDATES, MODELS
-from pipeline.artifacts.parts import resumable
-from pipeline.console import say, track
+from pipeline.artifacts import models
+from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.layout import MODELS
+from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
 from pipeline.synthesis import mixing
-from pipeline.synthesis.autoencoder import to_raw_latents
-from pipeline.synthesis.diffusion import ConditionalUNet, denoise, noise_schedule, sampler
-from pipeline.synthesis.randomness import normal
+from pipeline.synthesis.autoencoder import Autoencoder, to_raw_latents
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, denoise, make_scheduler
+from pipeline.synthesis.randomness import normal, torch_generators
 
 
 class Params(params.Section):
@@ -34,50 +31,49 @@ class Params(params.Section):
     synthetic_id: PositiveInt
     mode: mixing.Mode
     ratio: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
-    sampler: Literal["dpm-solver++", "ddim"]
+    sampler: SamplerName
     steps: PositiveInt
+    guidance: PositiveFloat
     batch: PositiveInt
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to sample: n mixtures of a stream, parents int64 (n, 2) and parent a's shares float32 (n,)."""
-
-    stream: str
-    mode: mixing.Mode
-    parents: Tensor
-    share: Tensor
-
-
-def requests(settings: Params, classes: int, seed: int) -> list[Request]:
-    """The mixtures, and the un-mixed control: each class with itself."""
-    low, high = settings.ratio
-    parents, share = mixing.draw_parents(seed, range(settings.count), classes, low, high)
-    own = (torch.arange(settings.synthetic_id) % classes)[:, None].repeat(1, 2)
-    return [
-        Request("mixup", settings.mode, parents, share),
-        # a class mixed with itself is that class under `mean` alone: `sum` would double its embedding
-        Request("synthetic-id", "mean", own, torch.ones(settings.synthetic_id)),
-    ]
-
-
-def sample(model: ConditionalUNet, request: Request, part: int, settings: Params, seed: int) -> Tensor:
-    """Latents float32 (n, C, h, w) on the CPU of one part, `settings.batch` mixtures; i depends on (seed, i) alone."""
-    rows = slice(part * settings.batch, (part + 1) * settings.batch)
-    parents, share = request.parents[rows].to(model.device), request.share[rows].to(model.device)
-    shape = (model.config["channels"], model.config["size"], model.config["size"])
-    noise = normal(seed, request.stream, range(rows.start, rows.start + len(parents)), shape).to(model.device)
-    predict = mixing.predictor(model, parents, share, request.mode)
-    return denoise(predict, noise, sampler(settings.sampler, noise_schedule()), settings.steps).cpu()
-
-
-def sample_all(model: ConditionalUNet, request: Request, settings: Params, seed: int, identity: dict) -> Tensor:
-    """All latents of a request; a killed run goes on at its first unfinished part."""
-    count = -(-len(request.parents) // settings.batch)
-    parts = resumable(
-        CANDIDATES / f".{request.stream}.parts", identity, count, lambda i: sample(model, request, i, settings, seed)
+def draw(
+    model: ConditionalUNet, indices: range, parents: Tensor, share: Tensor, settings: Params, seed: int, stream: str
+) -> Tensor:
+    """Latents float32 (n, C, h, w) on the CPU of mixtures of `parents` (n, 2); i depends on (seed, stream, i) alone."""
+    noise = normal(seed, stream, indices, model.shape).to(model.device)
+    predict = mixing.predictor(
+        model, parents.to(model.device), share.to(model.device), settings.mode, settings.guidance
     )
-    return torch.cat(list(track(parts, request.stream, count)))
+    scheduler, generators = (
+        make_scheduler(settings.sampler, model.noise_schedule),
+        torch_generators(seed, stream, indices),
+    )
+    return denoise(predict, noise, scheduler, settings.steps, generators).cpu()
+
+
+def mixtures(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
+    """The method: pairs of different classes."""
+
+    def sample(indices: range) -> Candidates:
+        parents, share = mixing.draw_parents(seed, indices, model.config["classes"], *settings.ratio)
+        latents = draw(model, indices, parents, share, settings, seed, "mixup")
+        return Candidates(to_raw_latents(autoencoder, latents), parents, share, torch.full((len(indices),), -1))
+
+    return sample
+
+
+def single_classes(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
+    """The control: each class with itself."""
+    plain = settings.model_copy(update={"mode": "mean"})  # `sum` would double the class's embedding
+
+    def sample(indices: range) -> Candidates:
+        parents = (torch.tensor(indices) % model.config["classes"])[:, None].repeat(1, 2)
+        share = torch.ones(len(indices))
+        latents = draw(model, indices, parents, share, plain, seed, "synthetic-id")
+        return Candidates(to_raw_latents(autoencoder, latents), parents, share, torch.full((len(indices),), -1))
+
+    return sample
 
 
 def main() -> None:
@@ -86,12 +82,10 @@ def main() -> None:
         raise UserError(f"params.yaml: mixup.ratio is {settings.ratio}, expected [low, high] with low <= high")
     autoencoder = models.load(AutoModel, MODELS / "autoencoder")
     model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
-    weights = [sha256(path) for path in sorted((MODELS / "diffusion").iterdir())]
-    identity = {"settings": settings.model_dump(), "seed": seed, "model": weights}
-    for request in requests(settings, model.config["classes"], seed):
-        latents = sample_all(model, request, settings, seed, identity)
-        raw_latents = to_raw_latents(autoencoder, latents)
-        sampled = Candidates(raw_latents, request.parents, request.share, [""] * len(latents))
-        with replacing(CANDIDATES / f"{request.stream}.arrow") as path:
-            candidates.write(path, sampled)
-        say(f"mixup: {len(sampled)} {request.stream} candidates")
+    weights = fingerprint(MODELS / "diffusion", MODELS / "autoencoder")
+    identity = {"settings": settings.model_dump(), "seed": seed, "models": weights}
+    for name, method, count in (
+        ("mixup", mixtures, settings.count),
+        ("synthetic-id", single_classes, settings.synthetic_id),
+    ):
+        produce(name, method(model, autoencoder, settings, seed), count, settings.batch, identity)

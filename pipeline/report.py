@@ -23,7 +23,7 @@ from pipeline.console import say
 from pipeline.evaluation.statistics import alarms, compare
 
 REFERENCE = "baseline"
-CONTROL_RECIPES = ("noise", "synthetic-id")
+CONTROL_RECIPES = ("noise", "pixel-mixup", "synthetic-id")
 OURS = "penumbra"
 PACKAGES = ("torch", "diffusers", "accelerate", "webdataset", "pytorch-ood", "scikit-learn", "pyarrow", "dvc")
 SHOWN = {"auroc": "AUROC", "fpr95": "FPR95"}
@@ -69,11 +69,9 @@ def per_set(summary: dict[str, Any], detector: str) -> dict[str, dict[str, Any]]
 def costs() -> list[dict[str, Any]]:
     """Seconds and peak memory of each stage that ran in this checkout, in the pipeline's order."""
     found = timings.load()
-    order = ["prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "mixup", "shards"]
-    order += [name for name in found if name.startswith("train@")] + [
-        name for name in found if name.startswith("infer@")
-    ]
-    return [{"stage": name} | found[name] for name in [*order, "score"] if name in found]
+    order = ["prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "embedding", "mixup", "shards"]
+    order += [name for name in found if name.startswith("train@")]
+    return [{"stage": name} | found[name] for name in [*order, "infer", "score"] if name in found]
 
 
 def inline(png: bytes) -> str:
@@ -90,6 +88,7 @@ def pictures(summary: dict[str, Any], detector: str, folders: list[Path]) -> dic
         "histograms": inline(figures.histograms(scores, contrasted, detector)),
         "roc": inline(figures.roc_curves(points)),
         "sheets": [inline((folder / "contact-sheet.png").read_bytes()) for folder in folders],
+        "grids": [inline(grid.read_bytes()) for folder in folders if (grid := folder / "class-grid.png").is_file()],
     }
 
 
@@ -114,6 +113,7 @@ def main() -> None:
         against={name: against(summary, name, OURS) if OURS in summary else [] for name in choice["validation_auroc"]},
         alarms=list(alarms(summary)),
         sets=per_set(summary, detector),
+        shortcuts=read_json(METRICS / "shortcuts.json"),
         recipes=list(summary),
         pictures=pictures(summary, detector, folders),
         datasets=[read_json(folder / "dataset.json") for folder in folders],

@@ -1,7 +1,8 @@
 """Pack the outlier dataset: decode, filter, audit, count, document.
 
-Reads: data/candidates, data/latents, data/images/{train,val}.parquet, data/models/{autoencoder,teacher}.
-Writes: data/outliers (boundary, mixup) and data/controls (noise, synthetic-id, decoded-id), see artifacts/outliers.py.
+Reads: data/candidates, data/latents, data/images, data/models/{autoencoder,teacher}.
+Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix, synthetic-id, decoded-id; and
+decoded-test.parquet, ID test images as the decoder shows them), see artifacts/outliers.py.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
@@ -20,66 +21,107 @@ from pipeline.artifacts import candidates, images, latents, models, outliers
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import replacing, sha256, write_json
-from pipeline.artifacts.images import OOD_LABEL, ImageSet
+from pipeline.artifacts.images import OOD_LABEL, Picture
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.outliers import encode_sample
+from pipeline.artifacts.parts import fingerprint, in_parts
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.batches import shuffled
-from pipeline.learning.networks import Classifier
-from pipeline.synthesis import audit, filters
+from pipeline.learning.networks import Classifier, predict
+from pipeline.synthesis import audit, controls, cures, filters, quality
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis.judging import BATCH, Judge, Judged, check_unlike_id, judge_control, judge_outliers
-from pipeline.synthesis.noise import noise_images
+from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.randomness import normal
 
-METHODS = ("boundary", "mixup")
 Share = Annotated[float, Field(gt=0, lt=1)]
+SECTIONS = ("boundary", "embedding", "diffusion", "mixup", "shards")  # of params.yaml that decide the outliers
+GRID_CLASSES = 20  # classes shown in the class grid
 
 
 class Params(params.Section):
+    methods: Annotated[list[str], Field(min_length=1)]
     per_method: PositiveInt
     per_shard: PositiveInt
     neighbours: PositiveInt
     inside_id: Share
     confident: Share
     filters: list[str]
+    cures: list[str]
     max_id_like: Annotated[float, Field(ge=0, le=1)]
     licence: str
 
 
-def load_judge(train_set: ImageSet, neighbours: int) -> Judge:
-    """The judge, from the artefacts of earlier stages."""
-    device = Accelerator().device
-    return Judge(
-        models.load(AutoModel, MODELS / "autoencoder").to(device),
-        models.load(Classifier, MODELS / "teacher").to(device),
-        train_set,
-        latents.load(LATENTS / "train.arrow").mean,
-        neighbours,
-    )
+class Shards:
+    """Everything the stage reads, and the thresholds that follow from it."""
 
+    def __init__(self, settings: Params, seed: int):
+        self.settings, self.seed = settings, seed
+        self.train_set, self.val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
+        self.latents = {split: latents.load(LATENTS / f"{split}.arrow") for split in ("train", "val", "test")}
+        device = Accelerator().device
+        autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(device)
+        teacher = models.load(Classifier, MODELS / "teacher").to(device)
+        self.judge = Judge(autoencoder, teacher, self.train_set, self.latents["train"].mean, settings.neighbours)
+        evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)
+        self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
 
-def make_controls(judge: Judge, val_set: ImageSet, size: int, count: int, seed: int) -> list[Judged]:
-    """The controls: `count` noise images, encoded at the autoencoder's `size`; synthetic and decoded ID images."""
-    noise = noise_images(seed, count, tuple(val_set.pixels.shape[1:]))
-    none = Candidates(
-        raw_latents=space.encode(judge.autoencoder, noise, size, BATCH)[0],
-        parents=torch.full((count, 2), -1),
-        strength=torch.zeros(count),
-        source=[""] * count,
-    )
-    noises = judge_control(judge, "noise", none, noise, torch.full((count,), OOD_LABEL))
-    of_id = {
-        "synthetic-id": candidates.load(CANDIDATES / "synthetic-id.arrow"),
-        "decoded-id": redraw(latents.load(LATENTS / "train.arrow"), count, seed),
-    }
-    return [noises] + [
-        judge_control(judge, name, found, judge.decode(found.raw_latents), found.parents[:, 0])
-        for name, found in of_id.items()
-    ]
+    def judge_method(self, method: str) -> Judged:
+        """Decode the candidates of a method and put them through the filters; a killed run goes on where it was."""
+        found = candidates.load(CANDIDATES / f"{method}.arrow")
+        check_fits(found, self.judge, method)
+
+        def make(indices: range) -> dict[str, Tensor]:
+            part = found[indices.start : indices.stop]
+            pixels = self.judge.render(part, indices, self.settings.cures, self.seed, method)
+            return {"pixels": pixels} | vars(self.judge.evidence(pixels, part.raw_latents))
+
+        inputs = fingerprint(CANDIDATES / f"{method}.arrow", LATENTS, IMAGES / "train.parquet")
+        inputs += fingerprint(MODELS / "autoencoder", MODELS / "teacher")
+        identity = {"cures": self.settings.cures, "k": self.settings.neighbours, "seed": self.seed, "inputs": inputs}
+        columns = in_parts(
+            OUTLIERS.with_name(f".{method}.judged"), identity, len(found), BATCH, make, f"judge {method}"
+        )
+        pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
+        reasons = filters.reasons(evidence, self.limits, self.settings.filters)
+        return Judged(method, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), reasons)
+
+    def outliers(self) -> list[Judged]:
+        """All methods, judged; stops where too few are accepted or they look like ID images."""
+        judged = [self.judge_method(method) for method in self.settings.methods]
+        for own in judged:
+            check_unlike_id(own, own.choose(self.settings.per_method), self.limits, self.settings.max_id_like)
+        return judged
+
+    def control(self, method: str, found: Candidates, pixels: Tensor, labels: Tensor) -> Judged:
+        """A control with its evidence; controls are not filtered."""
+        evidence = self.judge.evidence(pixels, found.raw_latents)
+        return Judged(method, found, pixels, evidence, labels, [""] * len(found))
+
+    def controls(self) -> list[Judged]:
+        """Controls that are outliers without a method, and two kinds of further ID images."""
+        count, shape = self.settings.per_method, tuple(self.train_set.pixels.shape[1:])
+        none = torch.full((count, 2), -1)
+        drawn = {
+            "noise": (controls.noise_images(self.seed, count, shape), none, torch.zeros(count)),
+            "pixel-mixup": controls.pixel_mixup(self.seed, count, self.train_set),
+            "cut-mix": controls.cut_mix(self.seed, count, self.train_set),
+        }
+        found = []
+        size, no_class = params.read("autoencoder.size", int), torch.full((count,), OOD_LABEL)
+        for name, (pixels, rows, strength) in drawn.items():
+            raw_latents, _ = space.encode(self.judge.autoencoder, pixels, size, BATCH)
+            parents = torch.where(rows >= 0, self.train_set.labels[rows], rows)
+            found.append(self.control(name, Candidates(raw_latents, parents, strength, rows[:, 0]), pixels, no_class))
+        of_id = {
+            "synthetic-id": candidates.load(CANDIDATES / "synthetic-id.arrow"),
+            "decoded-id": redraw(self.latents["train"], count, self.seed),
+        }
+        for name, own in of_id.items():
+            found.append(self.control(name, own, self.judge.decode(own.raw_latents), own.parents[:, 0]))
+        return found
 
 
 def redraw(encoded: Latents, count: int, seed: int) -> Candidates:
@@ -89,63 +131,73 @@ def redraw(encoded: Latents, count: int, seed: int) -> Candidates:
     """
     rows = next(shuffled(len(encoded.keys), count, seed))  # not class by class: a part of them is a fair part
     noise = normal(seed, "decoded-id", range(count), tuple(encoded.mean.shape[1:]))
-    return Candidates(
-        raw_latents=encoded.mean[rows] + encoded.std[rows] * noise,
-        parents=encoded.labels[rows][:, None].repeat(1, 2),
-        strength=torch.ones(count),
-        source=[encoded.keys[row] for row in rows.tolist()],
-    )
+    parents = encoded.labels[rows][:, None].repeat(1, 2)
+    return Candidates(encoded.mean[rows] + encoded.std[rows] * noise, parents, torch.ones(count), rows)
 
 
-def look_for_shortcuts(judge: Judge, val_set: ImageSet, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
-    """The audit: ID against decoded ID validation images, and decoded ID against each method's accepted images."""
-    report: dict[str, Any] = {"id against decoded id": audit.telltale(val_set.pixels, decoded)}
+def look_for_shortcuts(source: Shards, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
+    """The audit: each method's accepted images against decoded and against plain ID validation images."""
+    report: dict[str, Any] = {}
     for judged in groups:
-        accepted = [i for i, reason in enumerate(judged.reasons) if not reason]
-        own = judged.pixels[accepted]
+        own = judged.pixels[judged.accepted]
+        vectors = source.judge.scaled(judged.found.raw_latents[judged.accepted])
         report[f"decoded id against {judged.method}"] = audit.telltale(decoded, own)
-        report[f"diversity of {judged.method}"] = audit.diversity(judge.scaled(judged.found.raw_latents[accepted]), own)
+        report[f"id against {judged.method}"] = audit.telltale(source.val_set.pixels, own)
+        report[f"diversity of {judged.method}"] = audit.diversity(vectors, own)
     return report
 
 
-def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any], settings: Params, seed: int) -> None:
-    """Write one outlier dataset: shards, index, rejected, dataset.json, card, contact sheet."""
+def measure_quality(source: Shards, groups: list[Judged]) -> dict[str, dict[str, float]]:
+    """How near the generators come to ID: synthetic and decoded ID images, and ID training images as the bound."""
+    judge, val_set, train_set = source.judge, source.val_set, source.train_set
+    sets = {judged.method: (judged.pixels, judged.labels) for judged in groups if bool((judged.labels >= 0).all())}
+    sets["id training images"] = (train_set.pixels, train_set.labels)
+    held_out = predict(judge.teacher, val_set.pixels, BATCH)[1]
+    count = min(len(labels) for _, labels in sets.values())  # the distance depends on the number of images
+    report = {}
+    for name, (pixels, labels) in sets.items():
+        logits, features = predict(judge.teacher, pixels[:count], BATCH)
+        report[name] = {
+            "frechet": round(quality.frechet_distance(features, held_out), 4),
+            "agreement": round(quality.agreement(logits, labels[:count]), 2),
+        }
+    return report
+
+
+def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any], source: Shards) -> None:
+    """Write one outlier dataset to a folder: shards, index, rejected, dataset.json, card, contact sheet."""
+    settings, keys = source.settings, source.latents["train"].keys
     chosen = {judged.method: judged.choose(settings.per_method) for judged in groups}
     samples, rejected = [], []
     for position in range(settings.per_method):  # methods in turn, so that every shard holds all of them
         for judged in groups:
             i = chosen[judged.method][position]
             latent = judged.found.raw_latents[i].numpy()
-            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, seed)))
+            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, source.seed, keys)))
     for judged in groups:
         packed = set(chosen[judged.method])
-        for i in range(len(judged.found)):
-            if i not in packed:
-                rejected.append(judged.fields(i, seed) | {"reason": judged.reasons[i] or "surplus"})
-    methods = {
-        judged.method: {
-            "packed": settings.per_method,
-            "candidates": len(judged.found),
-            "rejected": dict(
-                sorted(Counter(row["reason"] for row in rejected if row["method"] == judged.method).items())
-            ),
-        }
-        for judged in groups
+        left = [i for i in range(len(judged.found)) if i not in packed]
+        rejected += [judged.fields(i, source.seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
+    methods = {judged.method: _counts(judged, settings.per_method, rejected) for judged in groups}
+    shards = outliers.pack(folder, name, samples, settings.per_shard)
+    outliers.write_rejected(folder, rejected)
+    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
+    write_json(folder / "dataset.json", content)
+    (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
+    contact_sheet(folder / "contact-sheet.png", _pictures(groups, chosen))
+    say(f"shards: {name}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in methods.items()))
+
+
+def _counts(judged: Judged, packed: int, rejected: list[dict[str, Any]]) -> dict[str, Any]:
+    """What became of a method's candidates, in all and by class."""
+    own = [row for row in rejected if row["method"] == judged.method]
+    by_class = Counter(int(parent) for parent in judged.found.parents[judged.choose(packed), 0])
+    return {
+        "packed": packed,
+        "candidates": len(judged.found),
+        "rejected": dict(sorted(Counter(row["reason"] for row in own).items())),
+        "packed_by_first_parent": {str(parent): by_class[parent] for parent in sorted(by_class)},
     }
-    with replacing(folder) as partial:
-        partial.mkdir()
-        shards = outliers.pack(partial, name, samples, settings.per_shard)
-        outliers.write_rejected(partial, rejected)
-        content = {
-            "schema_version": outliers.SCHEMA_VERSION,
-            "name": name,
-            "methods": methods,
-            "shards": shards,
-        } | about
-        write_json(partial / "dataset.json", content)
-        (partial / "README.md").write_text(dataset_card(content), encoding="utf-8")
-        contact_sheet(partial / "contact-sheet.png", _pictures(groups, chosen))
-    say(f"shards: {folder}: " + ", ".join(f"{name} {counts['packed']}" for name, counts in methods.items()))
 
 
 def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> dict[str, Tensor]:
@@ -159,10 +211,17 @@ def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> dict[str, T
     return pictures
 
 
-def describe(
-    val_set: ImageSet, train_set: ImageSet, thresholds: filters.Thresholds, settings: Params
-) -> dict[str, Any]:
+def write_decoded_test(path: Path, source: Shards) -> None:
+    """ID test images as the decoder shows them: what a classifier that learned "decoded" would flag."""
+    encoded = source.latents["test"]
+    rows = zip(encoded.keys, source.judge.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
+    pictures = [Picture(key, images.encode_png(pixels), label) for key, pixels, label in rows]
+    images.write(path, pictures, source.train_set.classes, "decoded")
+
+
+def describe(source: Shards) -> dict[str, Any]:
     """What dataset.json says of the ID set, the generators and the parameters that made it."""
+    settings, train_set = source.settings, source.train_set
     generators = {
         name: {
             "config": sha256(MODELS / name / "config.json"),
@@ -180,10 +239,11 @@ def describe(
             "sha256": sha256(IMAGES / "train.parquet"),
         },
         "latent": {"dtype": "float16", "space": "raw", "autoencoder": params.read("autoencoder", dict)},
-        "thresholds": vars(thresholds) | {"validation_images": len(val_set)},
+        "decoding": {"resize": space.RESIZE, "cures": settings.cures},
+        "thresholds": vars(source.limits) | {"validation_images": len(source.val_set)},
         "generators": generators,
-        "params": {name: params.read(name, dict) for name in ("boundary", "diffusion", "mixup", "shards")},
-        "seed": params.read("seed", int),
+        "params": {name: params.read(name, dict) for name in SECTIONS},
+        "seed": source.seed,
     }
 
 
@@ -192,19 +252,24 @@ def main() -> None:
     if unknown := set(settings.filters) - set(filters.FILTERS):
         known = ", ".join(filters.FILTERS)
         raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected some of {known}")
-    train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
-    judge = load_judge(train_set, settings.neighbours)
-    val_latents = latents.load(LATENTS / "val.arrow").mean
-    limits = filters.thresholds(judge.evidence(val_set.pixels, val_latents), settings.inside_id, settings.confident)
-    judged = [
-        judge_outliers(judge, method, candidates.load(CANDIDATES / f"{method}.arrow"), limits, settings.filters)
-        for method in METHODS
-    ]
-    for own in judged:
-        check_unlike_id(own, own.choose(settings.per_method), limits, settings.max_id_like)
-    controls = make_controls(judge, val_set, params.read("autoencoder.size", int), settings.per_method, seed)
-    about = describe(val_set, train_set, limits, settings)
-    decoded = judge.decode(val_latents)
-    for folder, name, groups in ((OUTLIERS, "outliers", judged), (CONTROLS, "controls", controls)):
-        found = {"audit": look_for_shortcuts(judge, val_set, decoded, groups)}
-        publish(folder, name, groups, about | found, settings, seed)
+    cures.check(settings.cures)
+    source = Shards(settings, seed)
+    judged, others, about = source.outliers(), source.controls(), describe(source)
+    decoded = source.judge.decode(source.latents["val"].mean)
+    told = {"id against decoded id": audit.telltale(source.val_set.pixels, decoded)}
+    with replacing(OUTLIERS) as folder:
+        folder.mkdir()
+        found = {"audit": told | look_for_shortcuts(source, decoded, judged)}
+        publish(folder, "outliers", judged, about | found, source)
+    with replacing(CONTROLS) as folder:
+        folder.mkdir()
+        found = {
+            "audit": told | look_for_shortcuts(source, decoded, others),
+            "quality": measure_quality(source, others),
+        }
+        publish(folder, "controls", others, about | found, source)
+        write_decoded_test(folder / "decoded-test.parquet", source)
+        synthetic = next(own for own in others if own.method == "synthetic-id")
+        rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))
+        grid = {f"{name}": row for name, row in zip(source.train_set.classes, rows, strict=False)}
+        contact_sheet(folder / "class-grid.png", grid, rows=1)

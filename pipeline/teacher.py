@@ -11,6 +11,7 @@ from pipeline.artifacts import images
 from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.console import say
+from pipeline.learning.networks import predict
 from pipeline.learning.objective import objective
 from pipeline.learning.training import Training, accuracy, train_classifier
 
@@ -21,4 +22,5 @@ def main() -> None:
     model, _ = train_classifier(train_set, None, objective(), settings, seed, "teacher")
     with replacing(MODELS / "teacher") as folder:
         model.save_pretrained(folder)
-    say(f"teacher: {accuracy(model, val_set, settings.batch):.1%} of validation images right")
+    right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
+    say(f"teacher: {right:.1%} of validation images right")

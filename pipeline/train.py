@@ -1,7 +1,7 @@
 """Train the classifiers of one recipe, one for each seed.
 
 Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
-Writes: data/models/RECIPE/s<seed> (config.json, model.safetensors, detector.json, history.json, README.md).
+Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, history.json, README.md).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
@@ -17,14 +17,13 @@ from torch import Tensor
 from pipeline import params
 from pipeline.artifacts import images, models, outliers
 from pipeline.artifacts.files import replacing, write_json
-from pipeline.artifacts.images import ImageSet
-from pipeline.artifacts.layout import IMAGES, MODELS
+from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
 from pipeline.learning.objective import objective
-from pipeline.learning.training import Training, accuracy, train_classifier
+from pipeline.learning.training import Auxiliary, Training, accuracy, train_classifier
 
 TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored threshold lets pass
 
@@ -33,6 +32,7 @@ class Params(Training):
     outliers: str
     controls: str
     auxiliary_count: PositiveInt
+    auxiliary_batch: PositiveInt
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
@@ -43,8 +43,8 @@ class Recipe(params.Section):
     temperature: PositiveFloat
 
 
-def auxiliary_images(recipe: Recipe, settings: Params) -> tuple[Tensor, Tensor] | None:
-    """The recipe's auxiliary pixels and labels: `auxiliary_count` in equal parts of its methods; None without any.
+def auxiliary_images(recipe: Recipe, settings: Params) -> Auxiliary | None:
+    """The recipe's auxiliary images: `auxiliary_count` in equal parts of its methods; None without any.
 
     Raises:
         UserError: a method is in neither dataset, or has too few images.
@@ -63,24 +63,24 @@ def auxiliary_images(recipe: Recipe, settings: Params) -> tuple[Tensor, Tensor] 
                 f"{method}: {count} images in {settings.outliers} and {settings.controls}, expected {share}; lower "
                 "train.auxiliary_count, raise shards.per_method, or name another method in the recipe"
             )
-    pixels, labels = zip(*(found[method] for method in recipe.auxiliary), strict=True)
-    return torch.cat([part[:share] for part in pixels]), torch.cat([part[:share] for part in labels])
+    columns = zip(*(found[method] for method in recipe.auxiliary), strict=True)
+    pixels, labels = (torch.cat([part[:share] for part in parts]) for parts in columns)
+    return Auxiliary(pixels, labels, settings.auxiliary_batch)
 
 
-def detector(model: Classifier, val_set: ImageSet, batch: int) -> dict[str, str | float]:
+def detector(logits: Tensor) -> dict[str, str | float]:
     """A score and the threshold above which an image is unknown: 95 % of ID validation images stay below it."""
-    scores = MaxSoftmax.score(predict(model, val_set.pixels, batch)[0].double())
-    threshold = float(scores.quantile(TRUE_POSITIVE_RATE))
+    threshold = float(MaxSoftmax.score(logits.double()).quantile(TRUE_POSITIVE_RATE))
     return {"score": "msp", "threshold": threshold, "id_true_positive_rate": TRUE_POSITIVE_RATE}
 
 
-def check(recipe: Recipe, auxiliary: tuple[Tensor, Tensor] | None, name: str) -> None:
+def check(recipe: Recipe, auxiliary: Auxiliary | None, name: str) -> None:
     """Refuse an exposure weight without outliers to expose to, and outliers that no term uses.
 
     Raises:
         UserError: names the recipe's keys.
     """
-    has_outliers = auxiliary is not None and bool((auxiliary[1] < 0).any())
+    has_outliers = auxiliary is not None and bool((auxiliary.labels < 0).any())
     if has_outliers != (recipe.exposure > 0):
         raise UserError(
             f"params.yaml: recipes.{name}: exposure {recipe.exposure} with auxiliary {recipe.auxiliary}; "
@@ -95,11 +95,12 @@ def main(name: str) -> None:
     check(recipe, auxiliary, name)
     teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device) if recipe.distillation else None
     terms = objective(recipe.exposure, recipe.distillation, recipe.temperature, teacher)
-    with replacing(MODELS / name) as folder:
+    with replacing(CLASSIFIERS / name) as folder:
         for seed in settings.seeds:
             description = f"{name} seed {seed}"
             model, history = train_classifier(train_set, auxiliary, terms, settings, seed, description)
-            right, threshold = accuracy(model, val_set, settings.batch), detector(model, val_set, settings.batch)
+            logits, _ = predict(model, val_set.pixels, settings.batch)
+            right, threshold = accuracy(logits, val_set.labels), detector(logits)
             config = {"classes": model.classes, "channels": train_set.pixels.shape[1]}
             card = model_card(name, seed, config, recipe.model_dump(), threshold, right)
             model.save_pretrained(folder / f"s{seed}")

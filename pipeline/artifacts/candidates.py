@@ -1,31 +1,57 @@
 """Candidate outliers: raw latents and where they come from, before any filter. Arrow IPC, a row a candidate.
 
 Columns: `index` (row i depends on the seed and i alone), `parent_a` and `parent_b` (class indices, equal where
-there is one parent), `strength` (sigma of a perturbation, or parent a's share of a mixture), `source` (key of
-the ID image it started from, empty where there is none), `latent` = fixed-size list of float32, raw.
+there is one parent), `strength` (sigma of a perturbation, or parent a's share of a mixture), `source` (row of
+the ID training image it started from, -1 where there is none), `latent` = fixed-size list of float32, raw.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.layout import CANDIDATES
+from pipeline.artifacts.parts import in_parts
 from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_table
+from pipeline.console import say
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """n candidates: raw latents float32 (n, C, h, w), parents int64 (n, 2), strength float32 (n,), n sources."""
+    """Candidates: raw latents float32 (n, C, h, w), parents int64 (n, 2), strength float32 (n,), source int64 (n,)."""
 
     raw_latents: Tensor
     parents: Tensor
     strength: Tensor
-    source: list[str]
+    source: Tensor
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __getitem__(self, rows: slice) -> "Candidates":
+        return Candidates(self.raw_latents[rows], self.parents[rows], self.strength[rows], self.source[rows])
+
+
+Method = Callable[[range], Candidates]  # every synthesis method: the candidates of consecutive indices
+
+
+def produce(name: str, method: Method, count: int, batch: int, identity: Any) -> None:
+    """Write the first `count` candidates of a method, made `batch` at a time, to data/candidates/NAME.arrow.
+
+    A killed run goes on at its first unfinished batch and ends with the same bytes.
+
+    Args:
+        identity: JSON that decides the candidates: settings, seed, hashes of models.
+    """
+    made = in_parts(CANDIDATES / f".{name}.parts", identity, count, batch, lambda rows: vars(method(rows)), name)
+    with replacing(CANDIDATES / f"{name}.arrow") as path:
+        write(path, Candidates(**made))
+    say(f"{name}: {count} candidates")
 
 
 def write(path: Path, candidates: Candidates) -> None:
@@ -35,7 +61,7 @@ def write(path: Path, candidates: Candidates) -> None:
         "parent_a": pa.array(candidates.parents[:, 0].tolist(), pa.int64()),
         "parent_b": pa.array(candidates.parents[:, 1].tolist(), pa.int64()),
         "strength": pa.array(candidates.strength.tolist(), pa.float32()),
-        "source": pa.array(candidates.source, pa.string()),
+        "source": pa.array(candidates.source.tolist(), pa.int64()),
         "latent": tensor_column(candidates.raw_latents),
     }
     write_table(path, pa.table(columns), {"shape": list(candidates.raw_latents.shape[1:])})
@@ -53,5 +79,5 @@ def load(path: Path) -> Candidates:
         raw_latents=column_tensor(table.column("latent"), tuple(about["shape"])),
         parents=torch.tensor(parents).T.reshape(-1, 2),
         strength=torch.tensor(table.column("strength").to_pylist()),
-        source=table.column("source").to_pylist(),
+        source=torch.tensor(table.column("source").to_pylist()),
     )

@@ -39,15 +39,25 @@ How well single statistics, and a linear probe of the spectrum, tell images apar
 AUROC in %, 50 is not at all. A classifier can learn what gives outliers away in place of what is unknown about them.
 
 {audit}
-
+{quality}
 ## Limits
 
 The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
 classes; some may still show an ID class. They come out of a decoder, which a classifier can learn to recognise.
 """
+QUALITY = [
+    "## The generators",
+    "",
+    "Fréchet distance to held-out ID images by features of the teacher, at equal numbers of images, and the percent",
+    "of images that the teacher puts in the class they were asked for (`class-grid.png` shows some of each class).",
+    "",
+    "| images | Fréchet distance | class agreement |",
+    "| --- | --- | --- |",
+]
 PURPOSES = {
     "outliers": "Synthetic out-of-distribution (OOD) images to train a classifier that knows what it does not know.",
-    "controls": "Controls for outlier exposure: plain noise; synthetic and decoded ID images, labelled by class.",
+    "controls": "Controls for outlier exposure: plain noise, pixel mixup and cut-mix of ID images as outliers; "
+    "synthetic and decoded ID images, labelled by class.",
 }
 
 
@@ -71,6 +81,7 @@ def dataset_card(about: dict[str, Any]) -> str:
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
         audit=_audit(about.get("audit", {})),
+        quality=_quality(about.get("quality", {})),
     )
 
 
@@ -89,6 +100,14 @@ def _audit(found: dict[str, dict[str, float]]) -> str:
         if "nearest" in values
     ]
     return "\n".join([*table, "", *lines])
+
+
+def _quality(found: dict[str, dict[str, float]]) -> str:
+    """The generators' quality as a section with a Markdown table; nothing where it was not measured."""
+    if not found:
+        return ""
+    rows = [f"| {name} | {values['frechet']:.2f} | {values['agreement']:.1f} |" for name, values in found.items()]
+    return "\n".join(["", *QUALITY, *rows, ""])
 
 
 def _row(method: str, counts: dict[str, Any]) -> str:

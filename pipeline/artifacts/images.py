@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.errors import UserError
 
 OOD_LABEL = -1
-Role = Literal["id", "near", "far", "val-near", "val-far"]
+Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 COLUMNS = [
     ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
     ("label", pa.int64()),
@@ -46,7 +46,7 @@ class ImageSet:
         keys: n names, unique in the set.
         classes: names of the ID classes.
         role: what the set is for: `id`, or OOD for testing (`near`, `far`) or for choices (`val-near`,
-            `val-far`).
+            `val-far`); `decoded` for ID images that went through an autoencoder.
     """
 
     pixels: torch.Tensor

@@ -8,6 +8,7 @@ CANDIDATES = Path("data/candidates")
 OUTLIERS = Path("data/outliers")
 CONTROLS = Path("data/controls")
 MODELS = Path("data/models")
+CLASSIFIERS = MODELS / "recipes"
 OUTPUTS = Path("data/outputs")
 TIMINGS = Path("data/timings")
 METRICS = Path("metrics")

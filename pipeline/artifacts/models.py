@@ -22,16 +22,33 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
     Raises:
         UserError: the folder has no safetensors weights, or the model cannot be loaded.
     """
+    return _from_pretrained(kind, source, "*.safetensors", options).float().eval().requires_grad_(False)
+
+
+def load_pipeline(kind: Any, source: Path | str, **options: Any) -> Any:
+    """Load a diffusers pipeline in float32, on the CPU; its models stand in sub-folders.
+
+    Args:
+        kind: a pipeline class.
+        source: a folder with model_index.json, or a Hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: the folder has no safetensors weights, or the pipeline cannot be loaded.
+    """
+    return _from_pretrained(kind, source, "*/*.safetensors", options)
+
+
+def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[str, Any]) -> Any:
     folder = Path(source)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+    if folder.is_dir() and not any(folder.glob(weights)):
         raise UserError(f"{folder}: no safetensors weights (pickles are never loaded); run the stage that writes it")
     try:
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
-            model = kind.from_pretrained(str(source), **options)
+            return kind.from_pretrained(str(source), **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: cannot be loaded as a model ({reason}); run the stage that writes it") from None
-    return model.float().eval().requires_grad_(False)
 
 
 def check_revision(source: str, revision: str | None) -> None:

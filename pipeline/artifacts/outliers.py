@@ -68,6 +68,9 @@ class Shard(TypedDict):
     samples: int
 
 
+FIELDS_CHECK, SHARDS_CHECK = TypeAdapter(Fields), TypeAdapter(list[Shard])
+
+
 @dataclass(frozen=True)
 class Sample:
     """One sample: an encoded image, its raw latent as a .npy file, and its index fields (see `FIELDS`)."""
@@ -130,7 +133,7 @@ def verify(folder: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
     try:
-        TypeAdapter(list[Shard]).validate_python(about.get("shards"))
+        SHARDS_CHECK.validate_python(about.get("shards"))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, ("shards", *problem["loc"])))
@@ -190,7 +193,7 @@ def _sample(members: dict[str, bytes], name: str) -> Sample:
     if missing := {"json", "latent.npy", "png"} - set(members):
         raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
     try:
-        fields = TypeAdapter(Fields).validate_json(members["json"])
+        fields = FIELDS_CHECK.validate_json(members["json"])
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

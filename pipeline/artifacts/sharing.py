@@ -22,7 +22,7 @@ from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
 from pipeline.console import track
 from pipeline.errors import UserError
 
-PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "contact-sheet.png"]
+PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "*.png"]
 
 
 def check(folder: Path) -> dict[str, Any]:

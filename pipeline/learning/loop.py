@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.console import track
 from pipeline.errors import UserError
+from pipeline.learning.checkpoints import Checkpoint
 
 Batch = TypeVar("Batch")
 CHECK_EVERY = 25  # steps between looks at the loss: a look waits for the device
@@ -33,6 +35,7 @@ def fit(
     warmup: int = 0,
     clip: float | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
     """Minimise the sum of the objective's terms over `steps` batches; `model` is left in eval mode.
 
@@ -42,6 +45,8 @@ def fit(
         objective: gives the loss terms by name, each a scalar; each is recorded by itself.
         clip: largest gradient norm; None for no limit.
         after_step: called with the bare model after each step (an exponential moving average, say).
+        checkpoint: where to keep the state. A killed training goes on there and ends with the same weights, if all
+            that is random comes from `batches`, which are drawn again, or from PyTorch's CPU generator.
 
     Returns:
         the terms' values every 25 steps and at the last one, with `step`.
@@ -52,8 +57,10 @@ def fit(
     accelerator = Accelerator()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
     wrapped, optimizer = accelerator.prepare(model.train(), optimizer)
-    history = []
-    for step, batch in track(zip(range(steps), batches, strict=False), description, steps):
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done, history = checkpoint.restore(parts) if checkpoint else (0, [])
+    numbered = islice(zip(range(steps), batches, strict=False), done, None)
+    for step, batch in track(numbered, description, steps - done):
         with accelerator.autocast():
             terms = objective(wrapped, batch)
         accelerator.backward(torch.stack(list(terms.values())).sum())
@@ -67,6 +74,8 @@ def fit(
         if step % CHECK_EVERY == 0 or step == steps - 1:
             history.append({"step": step} | {name: float(term.detach()) for name, term in terms.items()})
             _check(history[-1], description)
+        if checkpoint is not None and (step + 1) % checkpoint.every == 0 and step + 1 < steps:
+            checkpoint.save(step + 1, history, parts)
     model.eval()
     return history
 

@@ -1,7 +1,7 @@
 """Train one classifier from pixels in memory: the recipe that teacher and students share."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.images import ImageSet
 from pipeline.learning.batches import flip, shift, shuffled
 from pipeline.learning.loop import fit
-from pipeline.learning.networks import Classifier, as_images, predict, statistics
+from pipeline.learning.networks import Classifier, as_images, statistics
 from pipeline.learning.objective import Batch
 from pipeline.params import Section
 
@@ -35,13 +35,14 @@ class Pool:
     Args:
         pixels: uint8, (n, channels, h, w).
         labels: int64, (n,); -1 for outliers.
+        batch: images of one draw.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor, settings: Training, seed: int):
+    def __init__(self, pixels: Tensor, labels: Tensor, batch: int, settings: Training, seed: int):
         self.device = Accelerator().device
         self.pixels, self.labels = pixels.to(self.device), labels.to(self.device)
         self.settings = settings
-        self.order = shuffled(len(pixels), settings.batch, seed)
+        self.order = shuffled(len(pixels), batch, seed)
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self) -> Batch:
@@ -50,6 +51,14 @@ class Pool:
         if self.settings.flip:
             images = flip(images, self.generator)
         return Batch(images, self.labels[index])
+
+
+class Auxiliary(NamedTuple):
+    """Images beside the ID ones: uint8 pixels, labels (-1 is an outlier), and how many of them a step sees."""
+
+    pixels: Tensor
+    labels: Tensor
+    batch: int
 
 
 def batches(pools: list[Pool]) -> Iterator[Batch]:
@@ -61,7 +70,7 @@ def batches(pools: list[Pool]) -> Iterator[Batch]:
 
 def train_classifier(
     id_set: ImageSet,
-    auxiliary: tuple[Tensor, Tensor] | None,
+    auxiliary: Auxiliary | None,
     objective: Callable[[nn.Module, Batch], dict[str, Tensor]],
     settings: Training,
     seed: int,
@@ -71,7 +80,7 @@ def train_classifier(
 
     Args:
         id_set: the ID training images.
-        auxiliary: uint8 pixels and labels of as many further images a step, or None. Label -1 is an outlier.
+        auxiliary: further images of each step, or None.
 
     Returns:
         the classifier in eval mode, and the loss terms over time.
@@ -80,7 +89,7 @@ def train_classifier(
     mean, std = statistics(id_set.pixels)
     model = Classifier(settings.network, id_set.classes, id_set.pixels.shape[1], mean, std)
     model = model.to(Accelerator().device).to(memory_format=torch.channels_last)
-    pools = [Pool(id_set.pixels, id_set.labels, settings, seed)]
+    pools = [Pool(id_set.pixels, id_set.labels, settings.batch, settings, seed)]
     if auxiliary is not None:
         pools.append(Pool(*auxiliary, settings, seed + 1))
     optimizer = torch.optim.SGD(
@@ -93,7 +102,6 @@ def train_classifier(
     return model, history
 
 
-def accuracy(model: nn.Module, images: ImageSet, batch: int) -> float:
-    """Share of the images, 0..1, whose largest logit is the label's."""
-    logits, _ = predict(model, images.pixels, batch)
-    return float((logits.argmax(dim=1) == images.labels).float().mean())
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of the rows of (n, classes), 0..1, whose largest logit is the label's."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

@@ -17,6 +17,7 @@ from pipeline.console import track
 from pipeline.learning.batches import shift, shuffled
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
+RESIZE = "bicubic, antialiased"  # between the images' size and the autoencoder's, either way
 AUGMENT_PIXELS = 1  # shift while training: a small set is otherwise learned by heart
 
 

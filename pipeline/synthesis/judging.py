@@ -1,6 +1,7 @@
 """Hold candidates against the ID images: decode them, gather evidence, accept or reject with a reason."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.images import OOD_LABEL, ImageSet
+from pipeline.artifacts.images import ImageSet
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import filters
+from pipeline.synthesis import cures, filters
 from pipeline.synthesis.neighbours import kth_distance
+from pipeline.synthesis.randomness import generator
 
 BATCH = 500  # images decoded and classified at once
 
@@ -37,11 +39,13 @@ class Judge:
         neighbours: int,
     ):
         self.autoencoder, self.teacher, self.neighbours = autoencoder, teacher, neighbours
+        self.train_set, self.train_latents = train_set, train_latents
         self.scale = train_latents.flatten(1).std(dim=0)
         self.latents = self.scaled(train_latents)
         self.features = predict(teacher, train_set.pixels, BATCH)[1]
         self.pixels = train_set.pixels.flatten(1).float()
         self.size = train_set.pixels.shape[-1]
+        self.members = [torch.nonzero(train_set.labels == i).flatten() for i in range(len(train_set.classes))]
 
     def scaled(self, raw_latents: Tensor) -> Tensor:
         """Raw latents (n, C, h, w) in standard deviations of each dimension of the training set, (n, d)."""
@@ -50,6 +54,22 @@ class Judge:
     def decode(self, raw_latents: Tensor) -> Tensor:
         """Raw latents to uint8 pixels of the ID images' size."""
         return space.decode(self.autoencoder, raw_latents, self.size, BATCH)
+
+    def render(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> Tensor:
+        """uint8 pixels of candidates `indices` of a method: decoded, and put through the cures in `names`."""
+        pixels = self.decode(found.raw_latents)
+        return cures.apply(names, pixels, self._model(found, indices, names, seed, method)) if names else pixels
+
+    def _model(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> cures.Model:
+        """For each candidate the ID image it started from; where there is none, one of its first parent's class."""
+        rows = found.source.clone()
+        for position in torch.nonzero(rows < 0).flatten().tolist():
+            own = self.members[int(found.parents[position, 0])]
+            rows[position] = own[generator(seed, f"model-{method}", indices[position]).integers(len(own))]
+        pixels = self.train_set.pixels[rows]
+        # the decoder runs again for the residual alone
+        lost = pixels.float() - self.decode(self.train_latents[rows]) if "residual" in names else torch.zeros(0)
+        return cures.Model(pixels, lost)
 
     def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
         """Evidence on n images, uint8 pixels and their raw latents."""
@@ -83,16 +103,22 @@ class Judged:
     labels: Tensor
     reasons: list[str]
 
-    def fields(self, i: int, seed: int) -> dict[str, Any]:
-        """Index fields of candidate i."""
+    @property
+    def accepted(self) -> list[int]:
+        """Rows of the accepted candidates."""
+        return [i for i, reason in enumerate(self.reasons) if not reason]
+
+    def fields(self, i: int, seed: int, keys: Sequence[str]) -> dict[str, Any]:
+        """Index fields of candidate i; `keys` are those of the ID training images."""
         first, second = self.found.parents[i].tolist()
+        source = int(self.found.source[i])
         return {
             "method": self.method,
             "label": int(self.labels[i]),
             "parent_a": first,
             "parent_b": second,
             "strength": round(float(self.found.strength[i]), 6),
-            "source": self.found.source[i],
+            "source": keys[source] if source >= 0 else "",
             "candidate": i,
             "distance": round(float(self.evidence.distance[i]), 4),
             "confidence": round(float(self.evidence.confidence[i]), 6),
@@ -105,31 +131,29 @@ class Judged:
         Raises:
             UserError: fewer were accepted; names the counts by reason and what to change.
         """
-        accepted = [i for i, reason in enumerate(self.reasons) if not reason]
-        if len(accepted) < wanted:
+        if len(self.accepted) < wanted:
             counts = ", ".join(f"{reason} {n}" for reason, n in sorted(Counter(filter(None, self.reasons)).items()))
             raise UserError(
-                f"{self.method}: {len(accepted)} of {len(self.found)} candidates accepted "
+                f"{self.method}: {len(self.accepted)} of {len(self.found)} candidates accepted "
                 f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
                 f"raise {self.method}.count, shards.inside_id or shards.confident, or move the candidates farther out "
-                "(boundary.sigmas, mixup.ratio)"
+                "(boundary.sigmas, embedding.sigmas, mixup.ratio)"
             )
-        return accepted[:wanted]
+        return self.accepted[:wanted]
 
 
-def judge_outliers(
-    judge: Judge, method: str, found: Candidates, limits: filters.Thresholds, names: list[str]
-) -> Judged:
-    """Decode the candidates of one method and put them through the filters in `names`."""
-    pixels = judge.decode(found.raw_latents)
-    evidence = judge.evidence(pixels, found.raw_latents)
-    labels = torch.full((len(found),), OOD_LABEL)
-    return Judged(method, found, pixels, evidence, labels, filters.reasons(evidence, limits, names))
+def check_fits(found: Candidates, judge: Judge, method: str) -> None:
+    """Refuse candidates of another latent space than the ID images'.
 
-
-def judge_control(judge: Judge, method: str, found: Candidates, pixels: Tensor, labels: Tensor) -> Judged:
-    """A control with its evidence; controls are not filtered."""
-    return Judged(method, found, pixels, judge.evidence(pixels, found.raw_latents), labels, [""] * len(found))
+    Raises:
+        UserError: names the method and both shapes.
+    """
+    own, expected = found.raw_latents.shape[1:], judge.train_latents.shape[1:]
+    if own != expected:
+        raise UserError(
+            f"{method}: latents of shape {tuple(own)}, expected {tuple(expected)} as the ID images'; use a generator "
+            "of the autoencoder's space and size, and run the stage again"
+        )
 
 
 def check_unlike_id(judged: Judged, chosen: list[int], limits: filters.Thresholds, most: float) -> None:

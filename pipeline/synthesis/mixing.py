@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.synthesis.diffusion import ConditionalUNet, Predict
+from pipeline.synthesis.diffusion import ConditionalUNet, Predict, conditioned
 from pipeline.synthesis.randomness import generator
 
 Mode = Literal["sum", "mean", "slerp", "score"]
@@ -52,18 +52,14 @@ def _slerp(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     return direction * (weight * norms[0] + (1 - weight) * norms[1])
 
 
-def predictor(model: ConditionalUNet, parents: Tensor, share: Tensor, mode: Mode) -> Predict:
+def predictor(model: ConditionalUNet, parents: Tensor, share: Tensor, mode: Mode, guidance: float) -> Predict:
     """The model's prediction for mixtures: of mixed embeddings, or for `score` the mixed predictions.
 
     The embeddings are fixed here, once for each sample and all its timesteps.
     """
     first, second = model.embedding(parents[:, 0]), model.embedding(parents[:, 1])
     if mode == "score":
+        of_first, of_second = conditioned(model, first, guidance), conditioned(model, second, guidance)
         weight = share[:, None, None, None]
-
-        def mixed(noisy: Tensor, times: Tensor) -> Tensor:
-            return weight * model(noisy, times, first) + (1 - weight) * model(noisy, times, second)
-
-        return mixed
-    embeddings = mix(first, second, share, mode)
-    return lambda noisy, times: model(noisy, times, embeddings)
+        return lambda noisy, times: weight * of_first(noisy, times) + (1 - weight) * of_second(noisy, times)
+    return conditioned(model, mix(first, second, share, mode), guidance)

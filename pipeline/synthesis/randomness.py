@@ -8,9 +8,19 @@ import torch
 from torch import Tensor
 
 
+def _words(seed: int, stream: str, index: int) -> list[int]:
+    return [seed, zlib.crc32(stream.encode()), index]
+
+
 def generator(seed: int, stream: str, index: int) -> np.random.Generator:
     """The generator of item `index` of a named stream; streams and items are independent of each other."""
-    return np.random.default_rng([seed, zlib.crc32(stream.encode()), index])
+    return np.random.default_rng(_words(seed, stream, index))
+
+
+def torch_generators(seed: int, stream: str, indices: Iterable[int]) -> list[torch.Generator]:
+    """The same for PyTorch: one CPU generator an item, for a sampler that draws noise at every step."""
+    states = [np.random.SeedSequence(_words(seed, stream, i)).generate_state(1, np.uint64)[0] for i in indices]
+    return [torch.Generator().manual_seed(int(state >> np.uint64(1))) for state in states]
 
 
 def normal(seed: int, stream: str, indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:

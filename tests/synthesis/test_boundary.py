@@ -5,8 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from pipeline import boundary as stage
-from pipeline.artifacts.latents import Latents
 from pipeline.synthesis import boundary
 
 
@@ -22,7 +20,7 @@ def test_kept_are_exactly_the_top_ones_of_their_own_anchor(n: int, d: int, draws
     noise = torch.randn(draws, d, generator=generator)
     k, keep = 1 + seed % (n - 1), 1 + seed % draws
     anchors = boundary.find_anchors(latents, k, 4)
-    kept = boundary.perturb(latents, anchors, noise, k, keep).latents
+    kept = boundary.perturb(latents, anchors, noise, k, keep, unit_sphere=False)
     for row, own in zip(anchors.tolist(), kept, strict=True):
         candidates = (latents[row] + noise).double().numpy()
         distances = kth(candidates, latents.double().numpy(), k)
@@ -40,44 +38,72 @@ def test_anchors_are_the_outermost_latents(n: int, d: int, seed: int) -> None:
     np.testing.assert_allclose(distances[anchors], np.sort(distances)[::-1][:5], rtol=1e-5)
 
 
-def params(**changes: object) -> stage.Params:
-    values = {"count": 60, "neighbours": 3, "anchors": 4, "draws": 6, "keep": 2, "sigmas": [1.0, 2.0]} | changes
-    return stage.Params.model_validate(values)
+def settings_of(**changes: object) -> boundary.Sampling:
+    values = {"neighbours": 3, "anchors": 4, "draws": 6, "keep": 2, "sigmas": [1.0, 2.0], "unit_sphere": False}
+    return boundary.Sampling.model_validate(values | changes)
 
 
-@pytest.fixture
-def encoded() -> Latents:
-    generator = torch.Generator().manual_seed(1)
-    mean = torch.randn(45, 2, 3, 3, generator=generator) * torch.tensor([0.1, 10.0]).view(1, 2, 1, 1)
-    labels = torch.arange(45) % 3
-    return Latents([f"image-{i}" for i in range(45)], labels, mean, torch.zeros_like(mean))
+VECTORS = torch.randn(45, 18, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.1] * 9 + [10.0] * 9)
+LABELS = torch.arange(45) % 3
 
 
-def test_a_larger_count_only_appends(encoded: Latents) -> None:
-    few, many = stage.sample(encoded, params(count=37), seed=5), stage.sample(encoded, params(count=120), seed=5)
-    assert torch.equal(few.raw_latents, many.raw_latents[:37])
-    assert few.source == many.source[:37]
+def draw(count: int, seed: int = 5, **changes: object) -> boundary.Outliers:
+    return boundary.Sampler(VECTORS, LABELS, settings_of(**changes), seed, "boundary").sample(range(count))
 
 
-def test_every_prefix_is_balanced_over_classes_and_sigmas(encoded: Latents) -> None:
-    sampled = stage.sample(encoded, params(count=60), seed=5)
+@pytest.mark.parametrize("unit_sphere", [False, True])
+def test_outlier_i_depends_on_seed_and_i_alone(unit_sphere: bool) -> None:
+    sampler = boundary.Sampler(VECTORS, LABELS, settings_of(unit_sphere=unit_sphere), 5, "boundary")
+    whole = sampler.sample(range(120))
+    for part in (range(37), range(30, 50), range(47, 49), range(96, 120)):
+        found = sampler.sample(part)
+        for name, column in vars(found).items():
+            assert torch.equal(column, getattr(whole, name)[part.start : part.stop])
+
+
+def test_every_prefix_is_balanced_over_classes_and_sigmas() -> None:
+    sampled = draw(60)
     for end in (6, 12, 60):
-        assert sampled.parents[:end, 0].bincount().tolist() == [end // 3] * 3
-        assert int((sampled.strength[:end] == 1.0).sum()) == end // 2
+        assert sampled.labels[:end].bincount().tolist() == [end // 3] * 3
+        assert int((sampled.sigma[:end] == 1.0).sum()) == end // 2
 
 
-def test_candidates_lie_sigma_standard_deviations_from_their_source(encoded: Latents) -> None:
-    sampled = stage.sample(encoded, params(count=240, draws=1, keep=1), seed=5)
-    rows = [encoded.keys.index(key) for key in sampled.source]
-    moved = (sampled.raw_latents - encoded.mean[rows]).flatten(1) / encoded.mean.flatten(1).std(dim=0)
+def test_outliers_lie_sigma_standard_deviations_from_their_source() -> None:
+    sampled = draw(240, draws=1, keep=1)
+    moved = (sampled.vectors - VECTORS[sampled.source]) / VECTORS.std(dim=0)
     for sigma in (1.0, 2.0):
-        assert float(moved[sampled.strength == sigma].std()) == pytest.approx(sigma, rel=0.05)
-    assert encoded.labels[rows].tolist() == sampled.parents[:, 0].tolist()
+        assert float(moved[sampled.sigma == sigma].std()) == pytest.approx(sigma, rel=0.05)
+    assert torch.equal(LABELS[sampled.source], sampled.labels)
 
 
-def test_seeds_differ(encoded: Latents) -> None:
-    first, second = stage.sample(encoded, params(), seed=0), stage.sample(encoded, params(), seed=1)
-    assert not torch.equal(first.raw_latents, second.raw_latents)
+def test_on_the_unit_sphere_outliers_have_their_sources_length() -> None:
+    sampled = draw(48, unit_sphere=True)
+    torch.testing.assert_close(sampled.vectors.norm(dim=1), VECTORS[sampled.source].norm(dim=1))
+    cosines = torch.nn.functional.cosine_similarity(sampled.vectors, VECTORS[sampled.source])
+    assert float(cosines.max()) < 0.99
+
+
+def test_seeds_and_sections_differ() -> None:
+    first = draw(10).vectors
+    assert not torch.equal(first, draw(10, seed=6).vectors)
+    other = boundary.Sampler(VECTORS, LABELS, settings_of(), 5, "embedding").sample(range(10)).vectors
+    assert not torch.equal(first, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(8, 40), st.integers(2, 20), st.integers(2, 12), st.integers(0, 2**31))
+def test_on_the_unit_sphere_too_the_kept_are_the_top_ones(n: int, d: int, draws: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.nn.functional.normalize(torch.randn(n, d, generator=generator))
+    noise = 0.3 * torch.randn(draws, d, generator=generator)
+    k, keep = 1 + seed % (n - 1), 1 + seed % draws
+    rows = boundary.find_anchors(vectors, k, 4)
+    kept = boundary.perturb(vectors, rows, noise, k, keep, unit_sphere=True)
+    for row, own in zip(rows.tolist(), kept, strict=True):
+        candidates = (vectors[row] + noise).double()
+        candidates = (candidates / candidates.norm(dim=1, keepdim=True)).numpy()
+        expected = np.sort(kth(candidates, vectors.double().numpy(), k))[::-1][:keep]
+        np.testing.assert_allclose(kth(own.double().numpy(), vectors.double().numpy(), k), expected, rtol=1e-5)
 
 
 def test_kept_are_their_anchors_top_percentile_where_the_released_indexing_picks_at_random() -> None:
@@ -93,7 +119,7 @@ def test_kept_are_their_anchors_top_percentile_where_the_released_indexing_picks
     def percentile(anchor: int, value: float) -> float:
         return 100 * (distances.reshape(anchors, draws)[anchor] <= value).mean()
 
-    kept = boundary.perturb(latents, rows, noise, k, keep).latents.double().numpy()
+    kept = boundary.perturb(latents, rows, noise, k, keep, unit_sphere=False).double().numpy()
     ours = [percentile(a, value) for a in range(anchors) for value in kth(kept[a], latents.double().numpy(), k)]
     column_wise = distances.reshape(draws, anchors)  # should be (anchors, draws)
     picked = np.argsort(-column_wise, axis=0)[:keep]  # the top rows of each column

@@ -1,37 +1,41 @@
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pipeline import mixup
 from pipeline.synthesis import mixing
-from pipeline.synthesis.diffusion import ConditionalUNet, denoise, noise_schedule, sampler
+from pipeline.synthesis.diffusion import ConditionalUNet, denoise, make_scheduler
 from pipeline.synthesis.randomness import normal
 
 
 @pytest.fixture(scope="module")
 def model() -> ConditionalUNet:
     torch.manual_seed(0)
-    return ConditionalUNet(classes=4, channels=2, size=4, widths=[8, 16]).eval().requires_grad_(False)
+    return ConditionalUNet(classes=4, features=5, channels=2, size=4, widths=[8, 16]).eval().requires_grad_(False)
 
 
 def settings(**changes: object) -> mixup.Params:
     values = {"count": 10, "synthetic_id": 4, "mode": "mean", "ratio": [0.3, 0.7], "sampler": "ddim", "steps": 3}
-    return mixup.Params.model_validate(values | {"batch": 4} | changes)
+    return mixup.Params.model_validate(values | {"guidance": 1.0, "batch": 4} | changes)
 
 
 def sample(
     model: ConditionalUNet, parents: torch.Tensor, share: torch.Tensor, chosen: mixup.Params, seed: int
 ) -> torch.Tensor:
-    request = mixup.Request("mixup", chosen.mode, parents, share)
-    parts = range(-(-len(parents) // chosen.batch))
-    return torch.cat([mixup.sample(model, request, part, chosen, seed) for part in parts])
+    pieces = [range(i, min(i + chosen.batch, len(parents))) for i in range(0, len(parents), chosen.batch)]
+    rows = [slice(piece.start, piece.stop) for piece in pieces]
+    return torch.cat([
+        mixup.draw(model, piece, parents[own], share[own], chosen, seed, "mixup")
+        for piece, own in zip(pieces, rows, strict=True)
+    ])  # fmt: skip
 
 
 def of_class(model: ConditionalUNet, label: int, noise: torch.Tensor) -> torch.Tensor:
     """Plain class-conditional sampling, written without the module under test."""
     embedding = model.embedding.weight[label].expand(len(noise), -1)
-    return denoise(lambda x, t: model(x, t, embedding), noise, sampler("ddim", noise_schedule()), 3)
+    return denoise(lambda x, t: model(x, t, embedding), noise, make_scheduler("ddim", model.noise_schedule), 3)
 
 
 @pytest.mark.parametrize("mode", ["mean", "slerp", "score"])
@@ -48,6 +52,26 @@ def test_the_batch_size_does_not_matter(model: ConditionalUNet, mode: mixing.Mod
     by_four = sample(model, parents, share, settings(mode=mode, batch=4), seed=3)
     by_nine = sample(model, parents, share, settings(mode=mode, batch=9), seed=3)
     torch.testing.assert_close(by_four, by_nine, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "slerp", "score"])
+def test_guidance_of_one_is_none_and_more_changes_the_sample(model: ConditionalUNet, mode: mixing.Mode) -> None:
+    parents, share = torch.tensor([[0, 1], [2, 3]]), torch.tensor([0.4, 0.6])
+    plain = sample(model, parents, share, settings(mode=mode), seed=3)
+    guided = sample(model, parents, share, settings(mode=mode, guidance=3.0), seed=3)
+    assert guided.isfinite().all() and (guided - plain).abs().max() > 1e-3
+
+
+def test_the_method_and_its_control(model: ConditionalUNet) -> None:
+    autoencoder = SimpleNamespace(config=SimpleNamespace(scaling_factor=2.0))
+    mixed = mixup.mixtures(model, autoencoder, settings(), 3)(range(4, 9))
+    parents, share = mixing.draw_parents(3, range(4, 9), 4, 0.3, 0.7)
+    assert torch.equal(mixed.parents, parents) and torch.equal(mixed.strength, share)
+    assert mixed.source.tolist() == [-1] * 5
+    plain = mixup.single_classes(model, autoencoder, settings(mode="sum"), 3)(range(4, 9))
+    assert plain.parents.tolist() == [[i % 4] * 2 for i in range(4, 9)]
+    noise = normal(3, "synthetic-id", [6], model.shape)
+    torch.testing.assert_close(plain.raw_latents[2:3] * 2, of_class(model, 2, noise), atol=1e-4, rtol=1e-4)
 
 
 def test_each_sample_depends_on_its_own_pair(model: ConditionalUNet) -> None:

@@ -1,0 +1,108 @@
+"""Sample outliers in the teacher's feature space and let a diffusion model draw their latents.
+
+Reads: data/images/train.parquet, data/models/{teacher,autoencoder,diffusion}.
+Writes: data/candidates/embedding.arrow.
+Why: paper OAL (arXiv 2406.16525) as published. What lies at the edge of a class for a classifier need not lie there
+for an autoencoder; a diffusion model turns such features into latents that look like images.
+"""
+
+from collections.abc import Callable
+
+from accelerate import Accelerator
+from diffusers import AutoModel
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from pipeline import params
+from pipeline.artifacts import images, models
+from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.layout import IMAGES, MODELS
+from pipeline.artifacts.parts import fingerprint
+from pipeline.errors import UserError
+from pipeline.learning.networks import Classifier, predict
+from pipeline.synthesis.autoencoder import Autoencoder, to_raw_latents
+from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, conditioned, denoise, make_scheduler
+from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.synthesis.stable_diffusion import StableDiffusion, align
+
+OURS = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
+BATCH = 500  # images classified at once
+Generator = Callable[[Outliers, range], Tensor]  # outlier vectors and their indices -> latents
+
+
+class Params(Sampling):
+    count: PositiveInt
+    generator: str
+    revision: str | None
+    prompt: str
+    sampler: SamplerName
+    steps: PositiveInt
+    guidance: PositiveFloat
+    batch: PositiveInt
+
+
+def our_generator(model: ConditionalUNet, settings: Params, seed: int) -> Generator:
+    """Our own diffusion model, conditioned on the outlier features themselves."""
+
+    def generate(outliers: Outliers, indices: range) -> Tensor:
+        noise = normal(seed, "embedding", indices, model.shape).to(model.device)
+        predict_noise = conditioned(model, model.of_features(outliers.vectors.to(model.device)), settings.guidance)
+        scheduler = make_scheduler(settings.sampler, model.noise_schedule)
+        generators = torch_generators(seed, "embedding", indices)
+        return denoise(predict_noise, noise, scheduler, settings.steps, generators).cpu()
+
+    return generate
+
+
+def stable_diffusion(settings: Params, classes: list[str], size: int, seed: int) -> StableDiffusion:
+    """Stable Diffusion from a local folder or a pinned revision of a Hub repository."""
+    from diffusers import StableDiffusionPipeline
+
+    if settings.prompt.count("{}") != 1:
+        raise UserError(f"params.yaml: embedding.prompt is {settings.prompt!r}, expected one {{}} for the class")
+    models.check_revision(settings.generator, settings.revision)
+    pipeline = models.load_pipeline(
+        StableDiffusionPipeline, settings.generator, revision=settings.revision, use_safetensors=True,
+        safety_checker=None, requires_safety_checker=False,
+    )  # fmt: skip
+    return StableDiffusion(
+        pipeline.to(Accelerator().device), classes, settings.prompt, size, settings.steps, settings.guidance,
+        settings.batch, seed,
+    )  # fmt: skip
+
+
+def method(sampler: Sampler, generate: Generator, autoencoder: Autoencoder) -> Method:
+    """Candidates: outlier vectors of the sampler, drawn by the generator."""
+
+    def sample(indices: range) -> Candidates:
+        found = sampler.sample(indices)
+        raw_latents = to_raw_latents(autoencoder, generate(found, indices))
+        return Candidates(raw_latents, found.labels[:, None].repeat(1, 2), found.sigma, found.source)
+
+    return sample
+
+
+def vectors_and_generator(
+    train_set: ImageSet, teacher: Classifier, settings: Params, seed: int
+) -> tuple[Tensor, Generator]:
+    """The space to sample in, a vector for each training image, and what turns its vectors into latents."""
+    features = predict(teacher, train_set.pixels, BATCH)[1]
+    if settings.generator == OURS:
+        model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
+        return features, our_generator(model, settings, seed)
+    generator = stable_diffusion(settings, train_set.classes, params.read("autoencoder.size", int), seed)
+    return align(features, train_set.labels, generator.tokens, seed), generator
+
+
+def main() -> None:
+    settings, seed = params.read("embedding", Params), params.read("seed", int)
+    train_set = images.load_split(IMAGES, "train")
+    teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
+    vectors, generate = vectors_and_generator(train_set, teacher, settings, seed)
+    sampler = Sampler(vectors, train_set.labels, settings, seed, "embedding")
+    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
+    inputs = fingerprint(*(MODELS / name for name in ("teacher", "diffusion", "autoencoder")))
+    identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
+    produce("embedding", method(sampler, generate, autoencoder), settings.count, settings.batch, identity)
