@@ -8,6 +8,7 @@ only ever decoded, to see whether a classifier flags what merely went through th
 
 from typing import Literal
 
+import torch
 from accelerate import Accelerator
 from diffusers import AutoModel
 from pydantic import PositiveInt
@@ -26,11 +27,13 @@ SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 class Params(params.Section):
     batch: PositiveInt
+    precision: Literal["float32", "bfloat16"]
 
 
-def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, batch: int) -> Latents:
+def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, settings: Params) -> Latents:
     """Raw latents of a whole image set, in its order."""
-    mean, std = space.encode(autoencoder, image_set.pixels, size, batch)
+    precision = getattr(torch, settings.precision)
+    mean, std = space.encode(autoencoder, image_set.pixels, size, settings.batch, precision)
     return Latents(image_set.keys, image_set.labels, mean, std)
 
 
@@ -39,6 +42,6 @@ def main() -> None:
     autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(Accelerator().device)
     with replacing(LATENTS) as folder:
         for split in SPLITS:
-            encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings.batch)
+            encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings)
             latents.write(folder / f"{split}.arrow", encoded)
             say(f"encode: {split} {tuple(encoded.mean.shape)}, std {encoded.mean.std():.3f}")

@@ -22,6 +22,7 @@ def toy_params() -> dict[str, Any]:
     settings["teacher"] |= {"steps": 25}
     settings["boundary"] |= {"count": 160, "draws": 8, "anchors": 5}
     settings["diffusion"] |= {"steps": 8, "widths": [8, 16]}
+    settings["embedding"] |= {"count": 160, "draws": 8, "anchors": 5, "steps": 3, "batch": 64}
     settings["mixup"] |= {"count": 160, "synthetic_id": 60, "steps": 3, "batch": 64}
     settings["shards"] |= {"per_method": 60, "per_shard": 50, "filters": ["non-finite", "flat"], "max_id_like": 1.0}
     settings["train"] |= {"auxiliary_count": 60, "steps": 10, "seeds": [0, 1]}

@@ -191,6 +191,18 @@ class TestStages:
         assert (finished / "data/outliers/dataset.json").read_bytes() == before
         assert not list((finished / "data").glob(".*partial"))
 
+    def test_unknown_cure(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["shards"].update(cures=["residuum"]))
+        refused(stage(finished, "shards"), "shards.cures", "residuum", "residual")
+
+    def test_method_without_candidates(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["shards"].update(methods=["boundary", "cutmix"]))
+        refused(stage(finished, "shards"), "data/candidates/cutmix.arrow", "not found")
+
+    def test_generator_without_a_pinned_revision(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["embedding"].update(generator="someone/some-diffusion"))
+        refused(stage(finished, "embedding"), "someone/some-diffusion", "revision", "pin")
+
     def test_unknown_filter(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(filters=["flatt"]))
         refused(stage(finished, "shards"), "flatt", "flat")

@@ -75,13 +75,36 @@ def test_summary_follows_from_the_scores(project: Path) -> None:
     assert near["std"] == pytest.approx(pd.Series(by_seed).std(ddof=0), abs=1e-4)
 
 
+def test_flagged_decoded_images_follow_from_the_scores(project: Path) -> None:
+    scores = pd.read_parquet(project / "metrics/scores.parquet")
+    own = scores[(scores["recipe"] == "penumbra") & (scores["detector"] == "msp")]
+    shares = []
+    for _, model in own.groupby("seed"):
+        known, decoded = model[model["set"] == "test"], model[model["set"] == "decoded-test"]
+        assert list(known["key"]) == list(decoded["key"])
+        assert (known["score"] > known["score"].quantile(0.95)).mean() <= 0.05
+        shares.append(100 * (decoded["score"] > known["score"].quantile(0.95)).mean())
+    found = json.loads((project / "metrics/shortcuts.json").read_text())["penumbra"]["msp"]
+    assert found["mean"] == pytest.approx(pd.Series(shares).mean(), abs=1e-4)
+    assert found["std"] == pytest.approx(pd.Series(shares).std(ddof=0), abs=1e-4)
+
+
+def test_decoded_test_images_are_the_test_images_through_the_autoencoder(project: Path) -> None:
+    from pipeline.artifacts import images
+
+    decoded, plain = images.load(project / "data/controls/decoded-test.parquet"), images.load_split(
+        project / "data/images", "test")  # fmt: skip
+    assert decoded.role == "decoded" and decoded.keys == plain.keys and decoded.labels.equal(plain.labels)
+    assert decoded.pixels.shape == plain.pixels.shape and not decoded.pixels.equal(plain.pixels)
+
+
 def test_report_is_one_self_contained_page(project: Path) -> None:
     page = (project / "report/index.html").read_text()
     assert [path.name for path in (project / "report").iterdir()] == ["index.html"]
     assert "<script" not in page and 'src="http' not in page and "@import" not in page
-    for text in ("Does it help?", "boundary", "mixup", "Provenance", "baseline", "surplus"):
+    for text in ("Does it help?", "boundary", "mixup", "Provenance", "baseline", "surplus", "Fréchet", "learn “decoded”"):
         assert text in page
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert page.count("<img") == page.count("alt=")
 
 
@@ -127,8 +150,7 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     clone = make_project(tmp_path / "clone", settings)
     shutil.copytree(project / "data/outliers", clone / "given/outliers")
     needed = set(re.findall(r'"([a-z@]+)"', run(["dvc", "dag", "--dot", "report"], clone).stdout))
-    trained = [f"{stage}@{name}" for stage in PER_RECIPE for name in RECIPES]
-    stages = ["prepare", "teacher", *trained, "score", "report"]
+    stages = ["prepare", "teacher", *(f"train@{name}" for name in RECIPES), "infer", "score", "report"]
     assert needed == set(stages)
     monkeypatch.chdir(clone)
     for stage in stages:
@@ -138,32 +160,43 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     assert not (clone / "data/models/diffusion").exists()
 
 
-def test_mixup_killed_and_run_again_gives_the_same_bytes(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+KILLED = {  # stage: settings that make it slow, where its parts are, what it writes
+    "diffusion": ({"steps": 60, "checkpoint_every": 4}, "data/models/.diffusion.checkpoint", ["data/models/diffusion"]),
+    "embedding": (
+        {"steps": 60, "batch": 16}, "data/candidates/.embedding.parts/*/000001.*", ["data/candidates/embedding.arrow"],
+    ),
+    "mixup": (
+        {"steps": 60, "batch": 16}, "data/candidates/.mixup.parts/*/000001.*",
+        ["data/candidates/mixup.arrow", "data/candidates/synthetic-id.arrow"],
+    ),
+    "shards": ({"cures": ["histogram"]}, "data/.boundary.judged/*/000000.*", ["data/outliers", "data/controls"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", KILLED)
+def test_a_killed_stage_run_again_gives_the_same_bytes(
+    stage: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """SIGKILL once the first part is on disk; the second run takes it over, and nothing else is left behind."""
+    changes, part, outputs = KILLED[stage]
     settings = toy_params()
-    settings["mixup"] |= {"steps": 60, "batch": 16}
-    names = ("mixup.arrow", "synthetic-id.arrow")
-    folders = []
-    for name in ("killed", "undisturbed"):
-        folder = make_project(tmp_path / name, settings)
-        shutil.copytree(project / "data/models", folder / "data/models")
-        folders.append(folder)
+    settings[stage] |= changes
+    folders = [make_project(tmp_path / name, settings) for name in ("killed", "undisturbed")]
     killed, undisturbed = folders
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", "mixup"], cwd=killed, stdout=subprocess.DEVNULL)
-    parts = killed / "data/candidates/.mixup.parts"
-    while len(list(parts.rglob("*.safetensors"))) < 2:
+    for folder in folders:
+        shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
+        for path in (folder / output for output in outputs):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", stage], cwd=killed, stdout=subprocess.DEVNULL)
+    while not any(killed.glob(part)):
         assert process.poll() is None, "it ended before it could be killed"
     process.kill()
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in parts.rglob("0*.safetensors")}
-    assert len(finished) >= 2 and not (killed / "data/candidates/mixup.arrow").exists()
+    assert not any((killed / output).exists() for output in outputs)
     for folder in folders:
         monkeypatch.chdir(folder)
-        importlib.import_module("pipeline.mixup").main()
-        assert sorted(path.name for path in (folder / "data/candidates").iterdir()) == sorted(names)
-    for name in names:
-        assert (killed / "data/candidates" / name).read_bytes() == (undisturbed / "data/candidates" / name).read_bytes()
+        importlib.import_module(f"pipeline.{stage}").main()
+    assert digests(killed) == digests(undisturbed)
 
 
 def test_each_classifier_has_its_threshold_and_a_card(project: Path) -> None:
@@ -172,7 +205,7 @@ def test_each_classifier_has_its_threshold_and_a_card(project: Path) -> None:
     scores = pd.read_parquet(project / "metrics/scores.parquet")
     for recipe in RECIPES:
         for seed in (0, 1):
-            folder = project / f"data/models/{recipe}/s{seed}"
+            folder = project / f"data/models/recipes/{recipe}/s{seed}"
             detector = json.loads((folder / "detector.json").read_text())
             rows = (scores["recipe"] == recipe) & (scores["seed"] == seed) & (scores["detector"] == detector["score"])
             on_val = scores[rows & (scores["set"] == "val")]["score"]

@@ -4,7 +4,7 @@ A score is larger for OOD. All values are in percent.
 """
 
 import numpy as np
-from sklearn.metrics import auc, precision_recall_curve, roc_curve
+from sklearn.metrics import auc, roc_curve
 
 METRICS = ("auroc", "fpr95", "fpr95_id_positive", "aupr_in", "aupr_out")
 RECALL = 0.95
@@ -25,28 +25,29 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
     """
     scores = np.concatenate([id_scores, ood_scores])
     is_ood = np.concatenate([np.zeros(len(id_scores), bool), np.ones(len(ood_scores), bool)])
-    fpr, tpr, _ = roc_curve(is_ood, scores)
+    fpr, tpr, _ = roc_curve(is_ood, scores, drop_intermediate=False)  # from nothing flagged to everything
+    let_pass, misses = 1 - fpr[::-1], 1 - tpr[::-1]  # the same thresholds with ID as the positive class
     values = {
         "auroc": auc(fpr, tpr),
         "fpr95": fpr[np.argmax(tpr >= RECALL)],
-        "fpr95_id_positive": _fpr_nearest(~is_ood, -scores),
-        "aupr_in": _aupr(~is_ood, -scores),
-        "aupr_out": _aupr(is_ood, scores),
+        "fpr95_id_positive": _fpr_nearest(misses, let_pass),
+        "aupr_in": _aupr(misses * len(ood_scores), let_pass * len(id_scores)),
+        "aupr_out": _aupr(fpr * len(id_scores), tpr * len(ood_scores)),
     }
     return {name: 100 * float(value) for name, value in values.items()}
 
 
-def _aupr(positive: np.ndarray, scores: np.ndarray) -> float:
-    precision, recall, _ = precision_recall_curve(positive, scores)
-    return auc(recall, precision)
+def _aupr(false_positives: np.ndarray, true_positives: np.ndarray) -> float:
+    """Area by the trapezoid rule under precision over recall, from (0, 1), as scikit-learn's curve has it."""
+    precision = true_positives[1:] / (true_positives[1:] + false_positives[1:])
+    return auc(true_positives / true_positives[-1], np.concatenate([[1.0], precision]))
 
 
-def _fpr_nearest(positive: np.ndarray, scores: np.ndarray) -> float:
+def _fpr_nearest(fpr: np.ndarray, tpr: np.ndarray) -> float:
     """False positive rate where the recall is nearest to 95 %, as Hendrycks' `fpr_and_fdr_at_recall` picks it.
 
     Of several thresholds with that recall it takes the lowest, and so the largest rate.
     """
-    fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
     complete = int(np.argmax(tpr == 1))
     recall, rates = tpr[: complete + 1][::-1], fpr[: complete + 1][::-1]
     return float(rates[np.argmin(np.abs(recall - RECALL))])

@@ -20,7 +20,7 @@ from pipeline.artifacts import outliers
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.errors import UserError
 
-COUNTS = {"outliers": 120, "controls": 180}  # two and three methods of 60 images
+COUNTS = {"outliers": 180, "controls": 300}  # three and five methods of 60 images
 
 
 @pytest.fixture(params=["outliers", "controls"])

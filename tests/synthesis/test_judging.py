@@ -51,7 +51,7 @@ def judged(confidence: list[float], reasons: list[str]) -> judging.Judged:
     n = len(reasons)
     one = torch.ones(n)
     evidence = filters.Evidence(one, one, one, torch.tensor(confidence), one, one, one.bool())
-    found = Candidates(torch.zeros(n, 1, 1, 1), torch.zeros(n, 2, dtype=torch.int64), one, [""] * n)
+    found = Candidates(torch.zeros(n, 1, 1, 1), torch.zeros(n, 2, dtype=torch.int64), one, torch.arange(n) - 1)
     return judging.Judged("mixup", found, torch.zeros(n, 1, 2, 2), evidence, -one.long(), reasons)
 
 
@@ -68,3 +68,45 @@ def test_outliers_that_look_like_id_stop_the_run() -> None:
     judging.check_unlike_id(own, [0, 1, 2, 3], limits, most=0.5)
     with pytest.raises(UserError, match="67% of the accepted outliers look in-distribution.*confident"):
         judging.check_unlike_id(own, [0, 1, 2], limits, most=0.5)
+
+
+def test_fields_name_the_source_image_and_the_parents() -> None:
+    own = judged([0.5, 0.25], ["", ""])
+    fields = [own.fields(i, 7, ["first", "second"]) for i in range(2)]
+    assert [row["source"] for row in fields] == ["", "first"]
+    assert fields[1] == {
+        "method": "mixup", "label": -1, "parent_a": 0, "parent_b": 0, "strength": 1.0, "source": "first",
+        "candidate": 1, "distance": 1.0, "confidence": 0.25, "seed": 7,
+    }  # fmt: skip
+
+
+def test_latents_of_another_space_are_refused(judge: judging.Judge) -> None:
+    own = judged([0.5], [""]).found
+    with pytest.raises(UserError, match=r"embedding: latents of shape \(1, 1, 1\), expected \(4, 8, 8\)"):
+        judging.check_fits(own, judge, "embedding")
+
+
+def candidates(source: list[int]) -> Candidates:
+    n = len(source)
+    generator = torch.Generator().manual_seed(2)
+    parents = (torch.arange(n) % 2)[:, None].repeat(1, 2)
+    return Candidates(torch.randn(n, 4, 8, 8, generator=generator), parents, torch.ones(n), torch.tensor(source))
+
+
+def test_the_residual_of_its_source_turns_a_decoded_image_back(judge: judging.Judge) -> None:
+    rows = [3, 8, 20]
+    found = Candidates(judge.train_latents[rows], torch.zeros(3, 2).long(), torch.ones(3), torch.tensor(rows))
+    assert not torch.equal(judge.render(found, range(3), [], 0, "boundary"), judge.train_set.pixels[rows])
+    cured = judge.render(found, range(3), ["residual"], 0, "boundary")
+    assert torch.equal(cured, judge.train_set.pixels[rows])
+
+
+def test_cures_do_not_depend_on_the_batch_and_take_an_image_of_the_first_parent(judge: judging.Judge) -> None:
+    names = ["residual", "histogram", "sharpness", "jpeg-80"]
+    found = candidates([4, -1, -1, 7, -1, -1])
+    whole = judge.render(found, range(10, 16), names, 5, "mixup")
+    assert torch.equal(judge.render(found[2:5], range(12, 15), names, 5, "mixup"), whole[2:5])
+    black = judge.render(found, range(10, 16), ["histogram"], 5, "mixup").flatten(1).sort(dim=1).values.float()
+    for row, parent in zip(black, found.parents[:, 0], strict=True):
+        own = judge.pixels[judge.members[int(parent)]].sort(dim=1).values
+        assert float((own - row).abs().mean(dim=1).min()) < 2  # the grey levels of an image of that class

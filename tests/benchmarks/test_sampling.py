@@ -1,0 +1,50 @@
+"""Samplers of the label mixtures: seconds, and quality on plain classes, against the papers' ancestral loop.
+
+`pytest tests/benchmarks/test_sampling.py --benchmark-only` after `dvc repro`. Quality is the Fréchet distance to
+held-out ID images in the teacher's feature space and the teacher's class agreement, of decoded images.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoModel
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from pipeline.artifacts import images, models
+from pipeline.learning.networks import Classifier, predict
+from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis import mixing, quality
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, denoise, make_scheduler
+from pipeline.synthesis.randomness import normal, torch_generators
+
+DATA = Path("data")
+COUNT = 250
+pytestmark = pytest.mark.skipif(not (DATA / "models/diffusion").is_dir(), reason="needs the demo's models: dvc repro")
+
+
+def sample(model: ConditionalUNet, labels: Tensor, name: SamplerName, steps: int) -> Tensor:
+    indices = range(len(labels))
+    predict_noise = mixing.predictor(model, labels[:, None].repeat(1, 2), torch.ones(len(labels)), "mean", 1.0)
+    scheduler, generators = make_scheduler(name, model.noise_schedule), torch_generators(0, "benchmark", indices)
+    return denoise(predict_noise, normal(0, "benchmark", indices, model.shape), scheduler, steps, generators)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("ddpm", 1000), ("ddim", 50), ("ddim", 20), ("dpm-solver++", 20), ("dpm-solver++", 10), ("dpm-solver++", 6)],
+)
+def test_sampler(benchmark: BenchmarkFixture, name: SamplerName, steps: int) -> None:
+    model = models.load(ConditionalUNet, DATA / "models/diffusion")
+    labels = torch.arange(COUNT) % model.config["classes"]
+    latents = benchmark.pedantic(sample, (model, labels, name, steps), rounds=1)
+    autoencoder = models.load(AutoModel, DATA / "models/autoencoder")
+    held_out = images.load_split(DATA / "images", "val").pixels
+    pixels = space.decode(autoencoder, space.to_raw_latents(autoencoder, latents), held_out.shape[-1], COUNT)
+    teacher = models.load(Classifier, DATA / "models/teacher")
+    logits, features = predict(teacher, pixels, COUNT)
+    distance = quality.frechet_distance(features, predict(teacher, held_out, COUNT)[1])
+    benchmark.extra_info |= {"frechet": round(distance, 3), "agreement": round(quality.agreement(logits, labels), 1)}
+    print(f"\n{name} {steps}: {benchmark.extra_info}")
+    assert bool(latents.isfinite().all())
