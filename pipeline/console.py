@@ -34,7 +34,7 @@ def _plain(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     start = shown = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now - shown >= PLAIN_INTERVAL:
+        if done and now - shown >= PLAIN_INTERVAL:  # nothing is known of the pace before the first is done
             left = (now - start) / done * (total - done)
             say(f"{description}: {done}/{total}, about {left:.0f} s left")
             shown = now

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -5,7 +7,6 @@ from pipeline import embedding
 from pipeline.synthesis.boundary import Outliers, Sampler
 from pipeline.synthesis.diffusion import ConditionalUNet, denoise, make_scheduler
 from pipeline.synthesis.randomness import normal
-from types import SimpleNamespace
 
 
 @pytest.fixture(scope="module")
