@@ -7,6 +7,7 @@ for an autoencoder; a diffusion model turns such features into latents that look
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from accelerate import Accelerator
 from diffusers import AutoModel
@@ -58,6 +59,8 @@ def our_generator(model: ConditionalUNet, settings: Params, seed: int) -> Genera
 
 def stable_diffusion(settings: Params, classes: list[str], size: int, seed: int) -> StableDiffusion:
     """Stable Diffusion from a local folder or a pinned revision of a Hub repository."""
+    if find_spec("transformers") is None:
+        raise UserError(f"embedding.generator {settings.generator!r}: needs `pip install penumbra[stable-diffusion]`")
     from diffusers import StableDiffusionPipeline
 
     if settings.prompt.count("{}") != 1:

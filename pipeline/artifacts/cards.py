@@ -15,8 +15,8 @@ CARD = """---
 
 ![The images at a glance](contact-sheet.png)
 
-| method | packed | candidates | rejected, by reason |
-| --- | --- | --- | --- |
+| method | packed | from each class | candidates | rejected, by reason |
+| --- | --- | --- | --- | --- |
 {rows}
 
 ## Files
@@ -112,4 +112,6 @@ def _quality(found: dict[str, dict[str, float]]) -> str:
 
 def _row(method: str, counts: dict[str, Any]) -> str:
     rejected = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items()) or "none"
-    return f"| {method} | {counts['packed']} | {counts['candidates']} | {rejected} |"
+    by_class = [count for parent, count in counts.get("packed_by_first_parent", {}).items() if int(parent) >= 0]
+    spread = f"{min(by_class)} to {max(by_class)}" if by_class else "-"
+    return f"| {method} | {counts['packed']} | {spread} | {counts['candidates']} | {rejected} |"

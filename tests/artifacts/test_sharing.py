@@ -30,7 +30,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_a_sound_dataset_holds(folder: Path) -> None:
     done = CliRunner().invoke(app, ["outliers", "verify", str(folder)])
-    assert done.exit_code == 0 and "120 samples in 3 shards hold" in done.stdout
+    assert done.exit_code == 0 and "180 samples in 4 shards hold" in done.stdout
     shown = CliRunner().invoke(app, ["outliers", "show", str(folder)], env={"COLUMNS": "120"})
     assert shown.exit_code == 0 and "boundary" in shown.stdout and "cc-by-4.0" in shown.stdout
 
@@ -63,9 +63,9 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     sharing.merge(parts, tmp_path / "all", per_shard=70)
     about = sharing.check(tmp_path / "all")
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
-        ("boundary", "mixup", "noise", "synthetic-id", "decoded-id"), 60
+        ("boundary", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "synthetic-id", "decoded-id"), 60
     )
-    assert [shard["samples"] for shard in about["shards"]] == [70, 70, 70, 70, 20]
+    assert [shard["samples"] for shard in about["shards"]] == [70] * 6 + [60]
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:
