@@ -1,4 +1,4 @@
-"""Get the autoencoder: Stable Diffusion's, or a small one.
+"""Get the autoencoder: Stable Diffusion's, a small one, or none.
 
 Reads: data/images/{train,val}.parquet.
 Writes: data/models/autoencoder (config.json, safetensors).
@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderKL, AutoModel
+from diffusers import AutoencoderKL
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -77,9 +77,11 @@ def main() -> None:
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     if settings.source == "train":
         model = train(train_set.pixels, settings, seed)
+    elif settings.source == "pixels":
+        model = space.PixelSpace(scaling_factor=float(1 / space.normalise(train_set.pixels, settings.size).std()))
     else:
         models.check_revision(settings.source, settings.revision)
-        model = models.load(AutoModel, settings.source, revision=settings.revision, use_safetensors=True)
+        model = models.load(space.AnyAutoencoder, settings.source, revision=settings.revision)
     with replacing(MODELS / "autoencoder") as folder:
         model.save_pretrained(folder)
     say(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")

@@ -12,7 +12,6 @@ from typing import Annotated
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoModel
 from diffusers.training_utils import EMAModel
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -26,7 +25,7 @@ from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import fit
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import diffusion
-from pipeline.synthesis.autoencoder import to_latents
+from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, Prediction, Schedule, TrainingData
 
 CHECKPOINT = MODELS / ".diffusion.checkpoint"
@@ -50,7 +49,7 @@ class Params(params.Section):
 def load_data() -> TrainingData:
     """The training latents with their labels and the teacher's features, on the device."""
     device = Accelerator().device
-    encoded, autoencoder = latents.load(LATENTS / "train.arrow"), models.load(AutoModel, MODELS / "autoencoder")
+    encoded, autoencoder = latents.load(LATENTS / "train.arrow"), models.load(AnyAutoencoder, MODELS / "autoencoder")
     teacher = models.load(Classifier, MODELS / "teacher").to(device)
     features = predict(teacher, images.load_split(IMAGES, "train").pixels, BATCH)[1]
     mean, std = to_latents(autoencoder, encoded.mean), encoded.std * autoencoder.config.scaling_factor

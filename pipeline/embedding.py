@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from accelerate import Accelerator
-from diffusers import AutoModel
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
-from pipeline.synthesis.autoencoder import Autoencoder, to_raw_latents
+from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
 from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, conditioned, denoise, make_scheduler
 from pipeline.synthesis.randomness import normal, torch_generators
@@ -105,7 +104,7 @@ def main() -> None:
     teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
     vectors, generate = vectors_and_generator(train_set, teacher, settings, seed)
     sampler = Sampler(vectors, train_set.labels, settings, seed, "embedding")
-    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
+    autoencoder = models.load(AnyAutoencoder, MODELS / "autoencoder")
     inputs = fingerprint(*(MODELS / name for name in ("teacher", "diffusion", "autoencoder")))
     identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
     produce("embedding", method(sampler, generate, autoencoder), settings.count, settings.batch, identity)

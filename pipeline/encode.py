@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoModel
 from pydantic import PositiveInt
 
 from pipeline import params
@@ -39,7 +38,7 @@ def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, s
 
 def main() -> None:
     settings, size = params.read("encode", Params), params.read("autoencoder.size", int)
-    autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(Accelerator().device)
+    autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(Accelerator().device)
     with replacing(LATENTS) as folder:
         for split in SPLITS:
             encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings)

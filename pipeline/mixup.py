@@ -10,7 +10,6 @@ from typing import Annotated
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoModel
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
 from pipeline.synthesis import mixing
-from pipeline.synthesis.autoencoder import Autoencoder, to_raw_latents
+from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, denoise, make_scheduler
 from pipeline.synthesis.randomness import normal, torch_generators
 
@@ -80,7 +79,7 @@ def main() -> None:
     settings, seed = params.read("mixup", Params), params.read("seed", int)
     if settings.ratio[0] > settings.ratio[1]:
         raise UserError(f"params.yaml: mixup.ratio is {settings.ratio}, expected [low, high] with low <= high")
-    autoencoder = models.load(AutoModel, MODELS / "autoencoder")
+    autoencoder = models.load(AnyAutoencoder, MODELS / "autoencoder")
     model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
     weights = fingerprint(MODELS / "diffusion", MODELS / "autoencoder")
     identity = {"settings": settings.model_dump(), "seed": seed, "models": weights}

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoModel
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -62,7 +61,7 @@ class Shards:
         self.train_set, self.val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
         self.latents = {split: latents.load(LATENTS / f"{split}.arrow") for split in ("train", "val", "test")}
         device = Accelerator().device
-        autoencoder = models.load(AutoModel, MODELS / "autoencoder").to(device)
+        autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)
         teacher = models.load(Classifier, MODELS / "teacher").to(device)
         self.judge = Judge(autoencoder, teacher, self.train_set, self.latents["train"].mean, settings.neighbours)
         evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)

@@ -81,3 +81,12 @@ def test_every_output_is_ignored_by_git_or_small() -> None:
     for stage in STAGES:
         for out in body(stage).get("outs", []):
             assert out.startswith("data/") or out in ("report", "metrics/scores.parquet", "metrics/seeds.parquet")
+
+
+def test_artifacts_are_outputs_of_stages() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    outs = {out for stage in STAGES for out in body(stage).get("outs", [])}
+    made = {out.replace("${key}", recipe) for out in outs for recipe in params["recipes"]}
+    artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    assert set(artifacts) == {"outliers", "controls", "penumbra"}
+    assert {about["path"] for about in artifacts.values()} <= made

@@ -15,7 +15,7 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
     """Load a model in float32 and eval mode, on the CPU and without gradients.
 
     Args:
-        kind: a class with `from_pretrained`, such as `diffusers.AutoModel`.
+        kind: a class with `from_pretrained`, such as a diffusers model.
         source: a folder with config.json and safetensors weights, or a Hub id.
         options: of `from_pretrained`.
 

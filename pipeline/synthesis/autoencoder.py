@@ -6,17 +6,57 @@
 """
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
-from torch import Tensor
+from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.console import track
 from pipeline.learning.batches import shift, shuffled
 
-Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
+
+class PixelSpace(ModelMixin, ConfigMixin):
+    """An autoencoder that changes nothing: its raw latents are the images, float in [-1, 1].
+
+    With it every method works in pixel space, as the label-mixup paper's does, and no decoder leaves its marks.
+
+    Args:
+        scaling_factor: brings the images to about unit variance.
+    """
+
+    @register_to_config
+    def __init__(self, scaling_factor: float = 1.0):
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1))  # a model has a device, and weights to save
+
+    def encode(self, images: Tensor) -> SimpleNamespace:
+        """The images as `latents`."""
+        return SimpleNamespace(latents=images)
+
+    def decode(self, raw_latents: Tensor) -> SimpleNamespace:
+        """The raw latents as `sample`."""
+        return SimpleNamespace(sample=raw_latents)
+
+
+Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny | PixelSpace
+
+
+class AnyAutoencoder:
+    """Loads a folder's autoencoder by the class that its config names."""
+
+    @staticmethod
+    def from_pretrained(source: str, **options: Any) -> Autoencoder:
+        """`PixelSpace`, or whatever `diffusers.AutoModel` finds."""
+        name = AutoModel.load_config(source, **options).get("_class_name")
+        kind: Any = PixelSpace if name == "PixelSpace" else AutoModel
+        return kind.from_pretrained(source, use_safetensors=True, **options)
+
+
 RESIZE = "bicubic, antialiased"  # between the images' size and the autoencoder's, either way
 AUGMENT_PIXELS = 1  # shift while training: a small set is otherwise learned by heart
 
@@ -70,7 +110,7 @@ def encode(
 ) -> tuple[Tensor, Tensor]:
     """Pixels to the mean and standard deviation of their raw latents, float32 (n, C, h, w) on the CPU.
 
-    An autoencoder without a posterior (`AutoencoderTiny`) has standard deviation 0.
+    An autoencoder without a posterior (`AutoencoderTiny`, `PixelSpace`) has standard deviation 0.
 
     Args:
         precision: of the autoencoder's arithmetic. In bfloat16 latents are off by some hundredths of their deviation;
@@ -83,7 +123,7 @@ def encode(
         images = normalise(chunk.to(autoencoder.device), size).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
             encoded = autoencoder.encode(images)
-        if isinstance(autoencoder, AutoencoderTiny):
+        if isinstance(autoencoder, AutoencoderTiny | PixelSpace):
             mean, std = encoded.latents, torch.zeros_like(encoded.latents)
         else:
             mean, std = encoded.latent_dist.mean, encoded.latent_dist.std

@@ -8,7 +8,7 @@ from pipeline.artifacts.images import ImageSet
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, backbone, predict, statistics
 from pipeline.learning.objective import objective
-from pipeline.learning.training import Training, accuracy, train_classifier
+from pipeline.learning.training import Auxiliary, Training, accuracy, train_classifier
 
 
 def settings(**changes: object) -> Training:
@@ -66,9 +66,9 @@ def test_unknown_networks_are_named(name: str) -> None:
 def test_training_learns_the_classes_and_is_unsure_of_outliers() -> None:
     images = stripes()
     outliers = torch.randint(0, 256, (64, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    auxiliary = (outliers, torch.full((64,), -1))
+    auxiliary = Auxiliary(outliers, torch.full((64,), -1), batch=12)
     model, history = train_classifier(images, auxiliary, objective(exposure_weight=1.0), settings(), 0, "toy")
-    assert accuracy(model, images, 32) == 1.0
+    assert accuracy(predict(model, images.pixels, 32)[0], images.labels) == 1.0
     known, unknown = (
         predict(model, part, 32)[0].softmax(dim=1).amax(dim=1).mean() for part in (images.pixels, outliers)
     )

@@ -79,3 +79,20 @@ def test_a_hub_model_needs_a_pinned_commit(revision: str | None) -> None:
     with pytest.raises(UserError, match="revision"):
         models.check_revision("stabilityai/sd-vae-ft-mse", revision)
     models.check_revision("stabilityai/sd-vae-ft-mse", "a" * 40)
+
+
+def test_pixel_space_changes_nothing(tmp_path: Path) -> None:
+    space.PixelSpace(scaling_factor=1.7).save_pretrained(tmp_path)
+    loaded = models.load(space.AnyAutoencoder, tmp_path)
+    assert isinstance(loaded, space.PixelSpace) and loaded.config.scaling_factor == 1.7
+    mean, std = space.encode(loaded, PIXELS, 16, batch=3)
+    torch.testing.assert_close(mean, PIXELS.float() / 127.5 - 1)
+    assert not std.any()
+    assert torch.equal(space.decode(loaded, mean, 16, batch=4), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["small", "tiny"])
+def test_any_autoencoder_is_loaded_by_the_class_its_config_names(kind: str, tmp_path: Path) -> None:
+    made = space.small(1, 16, [8, 16], 4) if kind == "small" else AutoencoderTiny(1, 1, (8,) * 2, (8,) * 2)
+    made.save_pretrained(tmp_path)
+    assert type(models.load(space.AnyAutoencoder, tmp_path)) is type(made)
