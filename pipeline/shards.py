@@ -6,6 +6,7 @@ decoded-test.parquet, ID test images as the decoder shows them), see artifacts/o
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,11 @@ class Params(params.Section):
     licence: str
 
 
+def judged_parts(method: str) -> Path:
+    """Where judged candidates wait until the datasets are written."""
+    return OUTLIERS.with_name(f".{method}.judged")
+
+
 class Shards:
     """Everything the stage reads, and the thresholds that follow from it."""
 
@@ -80,9 +86,7 @@ class Shards:
         inputs = fingerprint(CANDIDATES / f"{method}.arrow", LATENTS, IMAGES / "train.parquet")
         inputs += fingerprint(MODELS / "autoencoder", MODELS / "teacher")
         identity = {"cures": self.settings.cures, "k": self.settings.neighbours, "seed": self.seed, "inputs": inputs}
-        columns = in_parts(
-            OUTLIERS.with_name(f".{method}.judged"), identity, len(found), BATCH, make, f"judge {method}"
-        )
+        columns = in_parts(judged_parts(method), identity, len(found), BATCH, make, f"judge {method}", keep=True)
         pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
         reasons = filters.reasons(evidence, self.limits, self.settings.filters)
         return Judged(method, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), reasons)
@@ -273,3 +277,5 @@ def main() -> None:
         rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))
         grid = {f"{name}": row for name, row in zip(source.train_set.classes, rows, strict=False)}
         contact_sheet(folder / "class-grid.png", grid, rows=1)
+    for method in settings.methods:
+        shutil.rmtree(judged_parts(method))

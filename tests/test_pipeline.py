@@ -82,7 +82,7 @@ def test_flagged_decoded_images_follow_from_the_scores(project: Path) -> None:
     for _, model in own.groupby("seed"):
         known, decoded = model[model["set"] == "test"], model[model["set"] == "decoded-test"]
         assert list(known["key"]) == list(decoded["key"])
-        assert (known["score"] > known["score"].quantile(0.95)).mean() <= 0.05
+        assert (known["score"] > known["score"].quantile(0.95)).mean() <= 0.05 + 1 / len(known)
         shares.append(100 * (decoded["score"] > known["score"].quantile(0.95)).mean())
     found = json.loads((project / "metrics/shortcuts.json").read_text())["penumbra"]["msp"]
     assert found["mean"] == pytest.approx(pd.Series(shares).mean(), abs=1e-4)
@@ -169,11 +169,16 @@ KILLED = {  # stage: settings that make it slow, where its parts are, what it wr
         {"steps": 60, "batch": 16}, "data/candidates/.mixup.parts/*/000001.*",
         ["data/candidates/mixup.arrow", "data/candidates/synthetic-id.arrow"],
     ),
-    "shards": ({"cures": ["histogram"]}, "data/.boundary.judged/*/000000.*", ["data/outliers", "data/controls"]),
+    "shards": ({"cures": ["histogram"]}, "data/.embedding.judged/*/000000.*", ["data/outliers", "data/controls"]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", KILLED)
+SLOW = pytest.mark.slow  # the same machinery as the others: `pytest -m slow`
+
+
+@pytest.mark.parametrize(
+    "stage", [pytest.param(name, marks=SLOW if name in ("diffusion", "embedding") else ()) for name in KILLED]
+)
 def test_a_killed_stage_run_again_gives_the_same_bytes(
     stage: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

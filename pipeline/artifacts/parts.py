@@ -23,13 +23,15 @@ def fingerprint(*folders: Path) -> list[str]:
     return [sha256(path) for path in paths if path.is_file()]
 
 
-def resumable(folder: Path, identity: Any, count: int, make: Callable[[int], Part]) -> Iterator[Part]:
+def resumable(
+    folder: Path, identity: Any, count: int, make: Callable[[int], Part], keep: bool = False
+) -> Iterator[Part]:
     """Make parts 0..count-1, or take over those that an earlier run with the same identity finished.
 
     The result is that of an undisturbed run if part i depends on the identity and i alone.
 
     Args:
-        folder: where the parts are kept; removed once the last part was taken.
+        folder: where the parts are kept; removed once the last part was taken, unless `keep`.
         identity: JSON that decides the parts (settings, seed, hashes of models); parts of another one are dropped.
         make: computes part i.
     """
@@ -43,18 +45,26 @@ def resumable(folder: Path, identity: Any, count: int, make: Callable[[int], Par
             with replacing(path) as partial:
                 save_file({name: column.contiguous() for name, column in make(i).items()}, partial)
         yield load_file(path)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def in_parts(
-    folder: Path, identity: Any, count: int, batch: int, make: Callable[[range], Part], description: str
+    folder: Path,
+    identity: Any,
+    count: int,
+    batch: int,
+    make: Callable[[range], Part],
+    description: str,
+    keep: bool = False,
 ) -> Part:
     """Columns of items 0..count-1, made `batch` at a time with a progress bar; a killed run goes on where it was.
 
     Args:
         make: columns of consecutive items; item i depends on the identity and i alone.
+        keep: leave the parts on disk, for a caller whose own result is not safe yet and who removes them then.
     """
     pieces = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-    parts = resumable(folder, identity, len(pieces), lambda i: make(pieces[i]))
+    parts = resumable(folder, identity, len(pieces), lambda i: make(pieces[i]), keep)
     found = list(track(parts, description, len(pieces)))
     return {name: torch.cat([part[name] for part in found]) for name in found[0]}

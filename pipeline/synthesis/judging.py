@@ -18,6 +18,7 @@ from pipeline.synthesis.neighbours import kth_distance
 from pipeline.synthesis.randomness import generator
 
 BATCH = 500  # images decoded and classified at once
+FLOOR = 0.01  # of the mean deviation: a dimension that ID images hardly use, such as a black corner, has nearly none
 
 
 class Judge:
@@ -40,7 +41,8 @@ class Judge:
     ):
         self.autoencoder, self.teacher, self.neighbours = autoencoder, teacher, neighbours
         self.train_set, self.train_latents = train_set, train_latents
-        self.scale = train_latents.flatten(1).std(dim=0)
+        std = train_latents.flatten(1).std(dim=0)
+        self.scale = std.clamp_min(FLOOR * std.mean())
         self.latents = self.scaled(train_latents)
         self.features = predict(teacher, train_set.pixels, BATCH)[1]
         self.pixels = train_set.pixels.flatten(1).float()

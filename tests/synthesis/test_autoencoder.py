@@ -93,6 +93,10 @@ def test_pixel_space_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["small", "tiny"])
 def test_any_autoencoder_is_loaded_by_the_class_its_config_names(kind: str, tmp_path: Path) -> None:
-    made = space.small(1, 16, [8, 16], 4) if kind == "small" else AutoencoderTiny(1, 1, (8,) * 2, (8,) * 2)
+    made = (
+        space.small(1, 16, [8, 16], 4)
+        if kind == "small"
+        else AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
+    )
     made.save_pretrained(tmp_path)
     assert type(models.load(space.AnyAutoencoder, tmp_path)) is type(made)

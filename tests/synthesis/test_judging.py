@@ -47,6 +47,14 @@ def test_evidence_by_independent_means(judge: judging.Judge) -> None:
     assert judge.evidence(pixels, broken).finite.tolist() == [True, True, False, True]
 
 
+def test_a_dimension_that_id_images_do_not_use_gives_finite_distances(judge: judging.Judge) -> None:
+    latents = judge.train_latents.clone()
+    latents[:, 0, 0, 0] = -1
+    own = judging.Judge(judge.autoencoder, judge.teacher, judge.train_set, latents, neighbours=3)
+    found = own.evidence(judge.train_set.pixels[:4], torch.randn(4, 4, 8, 8))
+    assert bool(found.distance.isfinite().all()) and float(own.scale.min()) > 0
+
+
 def judged(confidence: list[float], reasons: list[str]) -> judging.Judged:
     n = len(reasons)
     one = torch.ones(n)
