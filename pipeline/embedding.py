@@ -21,10 +21,10 @@ from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
+from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, conditioned, denoise, make_scheduler
-from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
 
 OURS = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
@@ -47,11 +47,9 @@ def our_generator(model: ConditionalUNet, settings: Params, seed: int) -> Genera
     """Our own diffusion model, conditioned on the outlier features themselves."""
 
     def generate(outliers: Outliers, indices: range) -> Tensor:
-        noise = normal(seed, "embedding", indices, model.shape).to(model.device)
-        predict_noise = conditioned(model, model.of_features(outliers.vectors.to(model.device)), settings.guidance)
-        scheduler = make_scheduler(settings.sampler, model.noise_schedule)
-        generators = torch_generators(seed, "embedding", indices)
-        return denoise(predict_noise, noise, scheduler, settings.steps, generators).cpu()
+        condition = model.of_features(outliers.vectors.to(model.device))
+        predict_noise = diffusion.conditioned(model, condition, settings.guidance)
+        return diffusion.sample(model, predict_noise, settings.sampler, settings.steps, seed, "embedding", indices)
 
     return generate
 

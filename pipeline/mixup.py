@@ -19,10 +19,9 @@ from pipeline.artifacts.candidates import Candidates, Method, produce
 from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
-from pipeline.synthesis import mixing
+from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, denoise, make_scheduler
-from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
 
 
 class Params(params.Section):
@@ -40,15 +39,10 @@ def draw(
     model: ConditionalUNet, indices: range, parents: Tensor, share: Tensor, settings: Params, seed: int, stream: str
 ) -> Tensor:
     """Latents float32 (n, C, h, w) on the CPU of mixtures of `parents` (n, 2); i depends on (seed, stream, i) alone."""
-    noise = normal(seed, stream, indices, model.shape).to(model.device)
     predict = mixing.predictor(
         model, parents.to(model.device), share.to(model.device), settings.mode, settings.guidance
     )
-    scheduler, generators = (
-        make_scheduler(settings.sampler, model.noise_schedule),
-        torch_generators(seed, stream, indices),
-    )
-    return denoise(predict, noise, scheduler, settings.steps, generators).cpu()
+    return diffusion.sample(model, predict, settings.sampler, settings.steps, seed, stream, indices)
 
 
 def mixtures(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params, seed: int) -> Method:

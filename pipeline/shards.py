@@ -182,7 +182,7 @@ def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any]
         packed = set(chosen[judged.method])
         left = [i for i in range(len(judged.found)) if i not in packed]
         rejected += [judged.fields(i, source.seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
-    methods = {judged.method: _counts(judged, settings.per_method, rejected) for judged in groups}
+    methods = {judged.method: _counts(judged, chosen[judged.method], rejected) for judged in groups}
     shards = outliers.pack(folder, name, samples, settings.per_shard)
     outliers.write_rejected(folder, rejected)
     content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
@@ -192,12 +192,12 @@ def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any]
     say(f"shards: {name}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in methods.items()))
 
 
-def _counts(judged: Judged, packed: int, rejected: list[dict[str, Any]]) -> dict[str, Any]:
+def _counts(judged: Judged, chosen: list[int], rejected: list[dict[str, Any]]) -> dict[str, Any]:
     """What became of a method's candidates, in all and by class."""
     own = [row for row in rejected if row["method"] == judged.method]
-    by_class = Counter(int(parent) for parent in judged.found.parents[judged.choose(packed), 0])
+    by_class = Counter(int(parent) for parent in judged.found.parents[chosen, 0])
     return {
-        "packed": packed,
+        "packed": len(chosen),
         "candidates": len(judged.found),
         "rejected": dict(sorted(Counter(row["reason"] for row in own).items())),
         "packed_by_first_parent": {str(parent): by_class[parent] for parent in sorted(by_class)},
@@ -275,7 +275,7 @@ def main() -> None:
         write_decoded_test(folder / "decoded-test.parquet", source)
         synthetic = next(own for own in others if own.method == "synthetic-id")
         rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))
-        grid = {f"{name}": row for name, row in zip(source.train_set.classes, rows, strict=False)}
+        grid = dict(zip(source.train_set.classes, rows, strict=False))
         contact_sheet(folder / "class-grid.png", grid, rows=1)
     for method in settings.methods:
         shutil.rmtree(judged_parts(method))

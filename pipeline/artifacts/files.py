@@ -40,8 +40,9 @@ def replacing(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        _remove(target)
-        partial.rename(target)
+        if target.is_dir() or partial.is_dir():  # a file takes a file's place in one step
+            _remove(target)
+        partial.replace(target)
     except OSError as error:
         _remove_quietly(partial)
         if error.errno not in UNWRITABLE:

@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.artifacts.files import replacing
+
 
 class Stateful(Protocol):
     """What has a state to keep: modules, optimisers, schedules, moving averages."""
@@ -38,12 +40,10 @@ class Checkpoint:
     def save(self, step: int, history: list[dict[str, float]], parts: Mapping[str, Stateful]) -> None:
         """Keep the state after `step` steps, in place of the last one kept."""
         tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
-        states = {name: _pack(part.state_dict(), tensors) for name, part in ({**parts, **self.extra}).items()}
+        states = {name: _pack(part.state_dict(), tensors) for name, part in {**parts, **self.extra}.items()}
         content = {"identity": self.identity, "step": step, "history": history, "states": states}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        save_file(tensors, partial, metadata={"content": json.dumps(content)})
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            save_file(tensors, partial, metadata={"content": json.dumps(content)})
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, list[dict[str, float]]]:
         """Take over the state that was kept; gives the steps done and the history so far, 0 and none without one."""
@@ -54,7 +54,7 @@ class Checkpoint:
             if content["identity"] != json.loads(json.dumps(self.identity)):
                 return 0, []
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, part in ({**parts, **self.extra}).items():
+        for name, part in {**parts, **self.extra}.items():
             part.load_state_dict(_unpack(content["states"][name], tensors))
         torch.set_rng_state(tensors["random"])
         return content["step"], content["history"]

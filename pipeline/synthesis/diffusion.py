@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.learning.batches import shuffled
+from pipeline.synthesis.randomness import normal, torch_generators
 
 TRAIN_STEPS = 1000  # T of the forward process (DDPM, Ho et al. 2020)
 Schedule = Literal["cosine", "linear"]
@@ -214,3 +215,12 @@ def denoise(
         prediction = predict(latents, time.expand(len(latents)))
         latents = scheduler.step(prediction, time, latents, generator=generators, return_dict=False)[0]
     return latents
+
+
+def sample(
+    model: ConditionalUNet, predict: Predict, name: SamplerName, steps: int, seed: int, stream: str, indices: range
+) -> Tensor:
+    """Latents float32 (n, C, h, w) on the CPU; item i depends on its condition and (seed, stream, i) alone."""
+    noise = normal(seed, stream, indices, model.shape).to(model.device)
+    generators = torch_generators(seed, stream, indices)
+    return denoise(predict, noise, make_scheduler(name, model.noise_schedule), steps, generators).cpu()

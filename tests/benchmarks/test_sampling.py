@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoModel
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from pipeline.artifacts import images, models
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import mixing, quality
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, denoise, make_scheduler
-from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.synthesis import diffusion, mixing, quality
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
 
 DATA = Path("data")
 COUNT = 250
@@ -25,10 +23,8 @@ pytestmark = pytest.mark.skipif(not (DATA / "models/diffusion").is_dir(), reason
 
 
 def sample(model: ConditionalUNet, labels: Tensor, name: SamplerName, steps: int) -> Tensor:
-    indices = range(len(labels))
     predict_noise = mixing.predictor(model, labels[:, None].repeat(1, 2), torch.ones(len(labels)), "mean", 1.0)
-    scheduler, generators = make_scheduler(name, model.noise_schedule), torch_generators(0, "benchmark", indices)
-    return denoise(predict_noise, normal(0, "benchmark", indices, model.shape), scheduler, steps, generators)
+    return diffusion.sample(model, predict_noise, name, steps, 0, "benchmark", range(len(labels)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +35,7 @@ def test_sampler(benchmark: BenchmarkFixture, name: SamplerName, steps: int) -> 
     model = models.load(ConditionalUNet, DATA / "models/diffusion")
     labels = torch.arange(COUNT) % model.config["classes"]
     latents = benchmark.pedantic(sample, (model, labels, name, steps), rounds=1)
-    autoencoder = models.load(AutoModel, DATA / "models/autoencoder")
+    autoencoder = models.load(space.AnyAutoencoder, DATA / "models/autoencoder")
     held_out = images.load_split(DATA / "images", "val").pixels
     pixels = space.decode(autoencoder, space.to_raw_latents(autoencoder, latents), held_out.shape[-1], COUNT)
     teacher = models.load(Classifier, DATA / "models/teacher")
