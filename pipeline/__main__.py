@@ -77,6 +77,66 @@ def preset(
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 
+Model = Annotated[str, typer.Option(help="a model's folder, or its id on the Hugging Face Hub")]
+Revision = Annotated[str | None, typer.Option(help="the 40-digit commit of a model from the Hub")]
+OURS = "data/models/recipes/penumbra/s0"
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="image files, folders or globs")],
+    model: Model = OURS,
+    revision: Revision = None,
+    batch: Annotated[int, typer.Option(min=1, help="images in memory")] = 64,
+    json: Annotated[bool, typer.Option("--json", help="a JSON object a line")] = False,
+    parquet: Annotated[Path | None, typer.Option(help="write a parquet file in place of the lines")] = None,
+) -> None:
+    """Say of images which class they are, how sure that is, and whether they are known at all.
+
+    An image is unknown where its score is above the model's threshold. One that cannot be read is named and skipped;
+    the exit status is then 1.
+    """
+    from pipeline.console import track
+    from pipeline.serving import open_set
+    from pipeline.serving import predict as serving
+
+    found = serving.find(paths)
+    rows = serving.predict(open_set.load(model, revision), found, batch)
+    if parquet is not None:
+        rows = track(serving.write_parquet(rows, parquet, batch), "predict", len(found))
+    elif not json:
+        typer.echo(serving.HEADER)
+    skipped = 0
+    for row in rows:
+        skipped += "error" in row
+        if parquet is None or "error" in row:
+            typer.echo(serving.line(row, json and parquet is None), err="error" in row and not json)
+    if skipped:
+        raise UserError(f"{skipped} of {len(found)} files were skipped; their reasons stand above")
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Argument(help="the ONNX file to write")], model: Model = OURS, revision: Revision = None
+) -> None:
+    """Write a trained model as ONNX, the score and the verdict inside, and check it with onnxruntime."""
+    from pipeline.serving import open_set
+    from pipeline.serving.export import export as write
+
+    difference = write(open_set.load(model, revision), to)
+    typer.echo(f"{to}: says what the model says, to {difference:.1g}")
+
+
+@app.command("push")
+def push_model(
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = OURS
+) -> None:
+    """Upload a trained model to the Hugging Face Hub; prints the commit that others pin."""
+    from pipeline.artifacts.models import push as upload
+
+    typer.echo(f"{repository}: commit {upload(Path(model), repository)}")
+
+
 sharing = typer.Typer(help="Check, show, merge, upload and download outlier datasets.", no_args_is_help=True)
 app.add_typer(sharing, name="outliers")
 Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset")]

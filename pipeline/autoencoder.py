@@ -5,6 +5,7 @@ Writes: data/models/autoencoder (config.json, safetensors).
 Why: outliers live in its latent space; one trained on the ID images does where nothing can be downloaded.
 """
 
+from itertools import islice
 from typing import Annotated
 
 import torch
@@ -48,7 +49,7 @@ def train(pixels: Tensor, settings: Params, seed: int) -> AutoencoderKL:
     fit(
         model,
         torch.optim.AdamW(model.parameters(), lr=settings.learning_rate),
-        space.image_batches(pixels.to(device), settings.size, settings.batch, seed),
+        lambda start: islice(space.image_batches(pixels.to(device), settings.size, settings.batch, seed), start, None),
         space.reconstruction_objective(settings.kl_weight),
         steps=settings.steps,
         description="autoencoder",

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
-from torchvision.transforms import functional as transforms
 
 from pipeline import params
 from pipeline.artifacts import images
@@ -23,6 +21,7 @@ from pipeline.artifacts.layout import IMAGES
 from pipeline.console import say, track
 from pipeline.errors import UserError
 from pipeline.sources.collection import Collection
+from pipeline.sources.preprocess import conform
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Folders = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], str]
@@ -62,26 +61,17 @@ def collect(settings: Params) -> Collection:
     return folder.load(Path(settings.id), ood)
 
 
-def conform(picture: Picture, size: int, channels: int) -> Picture:
-    """The picture as the networks see it: shorter side resized (bilinear), centre crop, 1 or 3 channels.
-
-    Matches OpenOOD's test preprocessing (evaluation_api/preprocessor.py). A picture that already has the
-    size and mode keeps its bytes, and so its codec; others become PNG.
+def encode(picture: Picture, settings: Params) -> Picture:
+    """The picture as the networks see it. One that has that form already keeps its bytes, and so its codec.
 
     Raises:
         UserError: unreadable, or neither 8-bit grey nor RGB, or colour where grey is asked for.
     """
     pixels = images.decode(picture.data, picture.key)
-    if len(pixels) > channels:
-        raise UserError(f"{picture.key}: a colour image, expected grey; set prepare.channels to 3, or convert it")
-    if pixels.shape == (channels, size, size):
+    conformed = conform(pixels, picture.key, settings.size, settings.channels)
+    if conformed is pixels:
         return picture
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
-    image = image.convert("L" if channels == 1 else "RGB")
-    image = transforms.center_crop(transforms.resize(image, [size]), [size, size])
-    array = np.asarray(image)
-    data = images.encode_png(array[None] if channels == 1 else np.moveaxis(array, -1, 0))
-    return Picture(picture.key, data, picture.label)
+    return Picture(picture.key, images.encode_png(conformed), picture.label)
 
 
 def unique(pictures: list[Picture]) -> list[Picture]:
@@ -92,7 +82,11 @@ def unique(pictures: list[Picture]) -> list[Picture]:
 
 
 def split(pictures: list[Picture], settings: Params, seed: int) -> dict[str, list[Picture]]:
-    """Stratified, seeded train/val/test split; each part in the order of its keys."""
+    """Stratified, seeded train/val/test split; each part in the order of its keys.
+
+    Training images that do not fit into one piece of the file are shuffled: training mixes some pieces at a time, and
+    each should be a fair part of the whole.
+    """
     parts: dict[str, list[Picture]] = {"train": [], "val": [], "test": []}
     for label in sorted({picture.label for picture in pictures}):
         members = [picture for picture in pictures if picture.label == label]
@@ -100,6 +94,8 @@ def split(pictures: list[Picture], settings: Params, seed: int) -> dict[str, lis
         val, test = (round(len(members) * part) for part in (settings.val_fraction, settings.test_fraction))
         for name, chosen in zip(("val", "test", "train"), np.split(order, [val, val + test]), strict=True):
             parts[name] += [members[i] for i in sorted(chosen)]
+    if len(train := parts["train"]) > images.ROW_GROUP:
+        parts["train"] = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
     return parts
 
 
@@ -135,7 +131,7 @@ def main() -> None:
             if not members:
                 raise UserError(f"OOD set {name}: no image; check its folder under `prepare` in params.yaml")
             path = folder / f"{name}.parquet"
-            conformed = [conform(picture, settings.size, settings.channels) for picture in members]
+            conformed = [encode(picture, settings) for picture in members]
             images.write(path, conformed, collection.classes, role)
             manifest["sets"][name] = {"role": role, "count": len(members), "sha256": sha256(path)}
         write_json(folder / "manifest.json", manifest)

@@ -1,29 +1,38 @@
 """Train the classifiers of one recipe, one for each seed.
 
 Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
-Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, history.json, README.md).
+Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, README.md),
+data/curves/RECIPE/s<seed> (loss terms over time, by dvclive).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
-from pytorch_ood.detector import MaxSoftmax
-from torch import Tensor
+from dvclive import Live
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline import params
-from pipeline.artifacts import images, models, outliers
+from pipeline.artifacts import images, models
 from pipeline.artifacts.files import replacing, write_json
-from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, MODELS
+from pipeline.artifacts.images import ImageFile, ImageSet
+from pipeline.artifacts.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
+from pipeline.artifacts.parts import fingerprint
+from pipeline.artifacts.selection import Selection
 from pipeline.console import say
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
-from pipeline.learning.objective import objective
-from pipeline.learning.training import Auxiliary, Training, accuracy, train_classifier
+from pipeline.learning.information import Bank, outlier_vectors
+from pipeline.learning.loop import Row
+from pipeline.learning.networks import Classifier, accuracy, predict
+from pipeline.learning.objective import Objective, Terms
+from pipeline.learning.pools import Pool, whole
+from pipeline.learning.scores import SCORES
+from pipeline.learning.training import Kept, Training, train_classifier, untrained
 
 TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored threshold lets pass
 
@@ -36,75 +45,121 @@ class Params(Training):
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
-class Recipe(params.Section):
-    auxiliary: list[str]
-    exposure: Annotated[float, Field(ge=0)]
-    distillation: Annotated[float, Field(ge=0)]
-    temperature: PositiveFloat
+class Recipe(Terms):
+    auxiliary: list[str] = Field(default_factory=list)
 
 
-def auxiliary_images(recipe: Recipe, settings: Params) -> Auxiliary | None:
-    """The recipe's auxiliary images: `auxiliary_count` in equal parts of its methods; None without any.
+@dataclass
+class Ingredients:
+    """What training a recipe takes, loaded once for all seeds: ID and auxiliary images, the teacher, the outliers
+    to pair ID features with."""
 
-    Raises:
-        UserError: a method is in neither dataset, or has too few images.
-    """
+    pools: list[Pool]
+    classes: list[str]
+    teacher: Classifier | None = None
+    bank: Bank | None = None
+
+
+def select(recipe: Recipe, settings: Params) -> Selection | None:
+    """The recipe's auxiliary images: `auxiliary_count` in equal parts of its methods; None without any."""
     if not recipe.auxiliary:
         return None
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    for folder in (settings.outliers, settings.controls):
-        if missing := [method for method in recipe.auxiliary if method not in found]:
-            found |= outliers.load(Path(folder), missing)
-    share = settings.auxiliary_count // len(recipe.auxiliary)
-    for method in recipe.auxiliary:
-        count = len(found[method][1]) if method in found else 0
-        if count < share:
-            raise UserError(
-                f"{method}: {count} images in {settings.outliers} and {settings.controls}, expected {share}; lower "
-                "train.auxiliary_count, raise shards.per_method, or name another method in the recipe"
-            )
-    columns = zip(*(found[method] for method in recipe.auxiliary), strict=True)
-    pixels, labels = (torch.cat([part[:share] for part in parts]) for parts in columns)
-    return Auxiliary(pixels, labels, settings.auxiliary_batch)
+    # a set that was given to us may hold the controls too
+    folders = list(dict.fromkeys(Path(folder) for folder in (settings.outliers, settings.controls)))
+    return Selection(folders, recipe.auxiliary, settings.auxiliary_count // len(recipe.auxiliary))
 
 
-def detector(logits: Tensor) -> dict[str, str | float]:
-    """A score and the threshold above which an image is unknown: 95 % of ID validation images stay below it."""
-    threshold = float(MaxSoftmax.score(logits.double()).quantile(TRUE_POSITIVE_RATE))
-    return {"score": "msp", "threshold": threshold, "id_true_positive_rate": TRUE_POSITIVE_RATE}
-
-
-def check(recipe: Recipe, auxiliary: Auxiliary | None, name: str) -> None:
-    """Refuse an exposure weight without outliers to expose to, and outliers that no term uses.
+def check(recipe: Recipe, has_outliers: bool, name: str) -> None:
+    """Refuse a term without outliers to work on, and outliers that no term uses.
 
     Raises:
         UserError: names the recipe's keys.
     """
-    has_outliers = auxiliary is not None and bool((auxiliary.labels < 0).any())
-    if has_outliers != (recipe.exposure > 0):
+    terms = {"exposure": recipe.exposure, "energy": recipe.energy, "information": recipe.information}
+    used = [term for term, settings in terms.items() if settings is not None]
+    if has_outliers != bool(used):
+        by = " and ".join(used) or "no term for it"
         raise UserError(
-            f"params.yaml: recipes.{name}: exposure {recipe.exposure} with auxiliary {recipe.auxiliary}; "
-            "outliers need a weight above 0, and a weight needs outliers"
+            f"params.yaml: recipes.{name}: auxiliary {recipe.auxiliary} with {by}; "
+            f"outliers need one of {', '.join(terms)}, and these need outliers"
         )
+
+
+def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:
+    """The outliers that ID features are paired with: their latents, and the teacher's features of them."""
+    raw_latents, parents = selection.latents()
+    embeddings = predict(teacher, whole(selection)[0], batch)[1]
+    device = Accelerator().device
+    return Bank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
+
+
+def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str, Any], float]:
+    """A score and the threshold above which an image is unknown, and the accuracy on the same ID validation images."""
+    logits, features = predict(model, val_set.pixels, batch)
+    name = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
+    scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
+    threshold = float(scores.quantile(TRUE_POSITIVE_RATE))
+    found = {"score": name, "threshold": threshold, "id_true_positive_rate": TRUE_POSITIVE_RATE}
+    return found, accuracy(logits, val_set.labels)
+
+
+def draw_curves(live: Live, row: Row) -> None:
+    """Add a row of the history to the curves on disk."""
+    live.step = int(row["step"])
+    for name, value in row.items():
+        if name != "step":
+            live.log_metric(name, value)
+
+
+def save(model: Classifier, folder: Path, about: dict[str, Any], val_set: ImageSet, batch: int) -> float:
+    """Write a trained model's folder; gives its accuracy on ID validation images."""
+    threshold, right = detector(model, val_set, batch)
+    model.save_pretrained(folder)
+    write_json(folder / "detector.json", threshold)
+    card = model_card(about, model.classes, model.channels, threshold, right)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return right
+
+
+def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
+    """Load what the recipe asks for.
+
+    Raises:
+        UserError: the recipe's keys do not go together, or something is missing.
+    """
+    train_file, selection = ImageFile(IMAGES / "train.parquet"), select(recipe, settings)
+    check(recipe, selection is not None and selection.has_outliers, name)
+    found = Ingredients([settings.pool(train_file, settings.batch)], train_file.classes)
+    if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
+        found.pools.append(settings.pool(selection, settings.auxiliary_batch))
+    if recipe.distillation or recipe.information:
+        found.teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
+        if recipe.information and selection is not None:
+            found.bank = bank(selection, found.teacher, settings.batch)
+    return found
+
+
+def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredients, checkpoint: Path) -> Classifier:
+    """Train the recipe's classifier of one seed, its curves on disk as they grow."""
+    model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], found.classes)
+    objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
+    data = [IMAGES / "train.parquet", MODELS / "teacher"]
+    data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
+    with Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None) as live:
+        kept = Kept(checkpoint, [recipe.model_dump(), fingerprint(*data)], partial(draw_curves, live))
+        train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
+    return model
 
 
 def main(name: str) -> None:
     settings, recipe = params.read("train", Params), params.read(f"recipes.{name}", Recipe)
-    train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
-    auxiliary = auxiliary_images(recipe, settings)
-    check(recipe, auxiliary, name)
-    teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device) if recipe.distillation else None
-    terms = objective(recipe.exposure, recipe.distillation, recipe.temperature, teacher)
+    found, val_set = gather(recipe, settings, name), images.load_split(IMAGES, "val")
+    checkpoints = {seed: CLASSIFIERS / f".{name}-s{seed}.checkpoint" for seed in settings.seeds}
     with replacing(CLASSIFIERS / name) as folder:
-        for seed in settings.seeds:
-            description = f"{name} seed {seed}"
-            model, history = train_classifier(train_set, auxiliary, terms, settings, seed, description)
-            logits, _ = predict(model, val_set.pixels, settings.batch)
-            right, threshold = accuracy(logits, val_set.labels), detector(logits)
-            config = {"classes": model.classes, "channels": train_set.pixels.shape[1]}
-            card = model_card(name, seed, config, recipe.model_dump(), threshold, right)
-            model.save_pretrained(folder / f"s{seed}")
-            write_json(folder / f"s{seed}" / "detector.json", threshold)
-            write_json(folder / f"s{seed}" / "history.json", history)
-            (folder / f"s{seed}" / "README.md").write_text(card, encoding="utf-8")
-            say(f"train: {description}: {right:.1%} of validation images right")
+        for seed, checkpoint in checkpoints.items():
+            model = train(name, seed, recipe, settings, found, checkpoint)
+            about = {"recipe": name, "seed": seed, "settings": recipe.model_dump(exclude_none=True)}
+            right = save(model, folder / f"s{seed}", about, val_set, settings.batch)
+            say(f"train: {name} seed {seed}: {right:.1%} of validation images right")
+    for checkpoint in checkpoints.values():  # the last one of each seed stood for its result until now
+        checkpoint.unlink(missing_ok=True)

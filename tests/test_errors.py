@@ -223,7 +223,8 @@ class TestStages:
         refused(stage(finished, "train", "penumbra"), "boundry", "0 images")
 
     def test_exposure_without_outliers(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=0.5))
+        exposure = {"weight": 0.5, "temperature": 1.0}
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=exposure))
         refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure")
 
     def test_unknown_detector(self, finished: Path) -> None:

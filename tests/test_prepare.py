@@ -17,7 +17,7 @@ def test_preprocessing_is_openoods(shape: tuple[int, int]) -> None:
     """Shorter side resized (bilinear), centre crop: torchvision's own transforms on the same image."""
     array = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     picture = Picture("k", encode_png(np.moveaxis(array, -1, 0)), 0)
-    found = decode(prepare.conform(picture, 16, 3).data, "k")
+    found = decode(prepare.encode(picture, params()).data, "k")
     reference = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16)])(Image.fromarray(array))
     np.testing.assert_array_equal(found, np.moveaxis(np.asarray(reference), -1, 0))
 
@@ -25,8 +25,8 @@ def test_preprocessing_is_openoods(shape: tuple[int, int]) -> None:
 def test_an_image_that_fits_keeps_its_bytes_and_grey_becomes_colour() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     picture = Picture("k", encode_png(grey), 0)
-    assert prepare.conform(picture, 16, 1) is picture
-    np.testing.assert_array_equal(decode(prepare.conform(picture, 16, 3).data, "k"), np.repeat(grey, 3, axis=0))
+    assert prepare.encode(picture, params(channels=1)) is picture
+    np.testing.assert_array_equal(decode(prepare.encode(picture, params()).data, "k"), np.repeat(grey, 3, axis=0))
 
 
 def test_splits_are_stratified_disjoint_and_follow_the_seed() -> None:

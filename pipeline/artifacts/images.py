@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import UserError
 
 OOD_LABEL = -1
+ROW_GROUP = 1000  # images of a set that can be read by themselves
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 COLUMNS = [
     ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -76,6 +77,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not a readable image (of no known format); repair or remove the file") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: not a readable image ({error}); repair or remove the file") from None
     if image.mode not in ("L", "RGB"):
@@ -102,7 +105,56 @@ def write(path: Path, pictures: Iterable[Picture], classes: Sequence[str], role:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = [pa.array(column, kind) for column, (_, kind) in zip(columns, COLUMNS, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, row_group_size=ROW_GROUP)
+
+
+class ImageFile:
+    """An image set on disk, whose pieces can be read one by one: row groups of a parquet file.
+
+    Attributes:
+        classes: names of the ID classes.
+        role: see `ImageSet`.
+        sizes: images of each piece.
+
+    Raises:
+        UserError: the file is missing, has another schema, or is empty.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._file = pq.ParquetFile(path)
+            about = json.loads((self._file.schema_arrow.metadata or {})[b"penumbra"])
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; run `dvc repro prepare`, or `dvc pull`") from None
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{path}: not an image set of `prepare` ({error}); run `dvc repro prepare`") from None
+        self.classes: list[str] = about["classes"]
+        self.role: Role = about["role"]
+        groups = range(self._file.metadata.num_row_groups)
+        self.sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
+        if sum(self.sizes) == 0 or self.role not in get_args(Role):
+            raise UserError(f"{path}: {sum(self.sizes)} images, role {self.role!r}; run `dvc repro prepare`")
+
+    def read(self, pieces: Sequence[int]) -> ImageSet:
+        """Read and decode some pieces.
+
+        Raises:
+            UserError: an unreadable image, or images of several shapes.
+        """
+        table = self._file.read_row_groups(list(pieces))
+        images = table.column("image").to_pylist()
+        arrays = [decode(image["bytes"], f"{self.path}: {image['path']}") for image in images]
+        if len(shapes := {array.shape for array in arrays}) > 1:
+            raise UserError(f"{self.path}: images of several shapes {sorted(shapes)}; run `dvc repro prepare`")
+        labels = torch.tensor(table.column("label").to_pylist())
+        keys = [image["path"] for image in images]
+        return ImageSet(torch.from_numpy(np.stack(arrays)), labels, keys, self.classes, self.role)
+
+    def load(self, piece: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels and labels of one piece."""
+        found = self.read([piece])
+        return found.pixels, found.labels
 
 
 def load(path: Path) -> ImageSet:
@@ -111,26 +163,8 @@ def load(path: Path) -> ImageSet:
     Raises:
         UserError: the file is missing, has another schema, is empty, or holds an unreadable image.
     """
-    try:
-        table = pq.read_table(path)
-        about = json.loads((table.schema.metadata or {})[b"penumbra"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro prepare`, or `dvc pull`") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not an image set of `prepare` ({error}); run `dvc repro prepare`") from None
-    if table.num_rows == 0 or about["role"] not in get_args(Role):
-        raise UserError(f"{path}: {table.num_rows} images, role {about['role']!r}; run `dvc repro prepare`")
-    images = table.column("image").to_pylist()
-    arrays = [decode(image["bytes"], f"{path}: {image['path']}") for image in images]
-    if len(shapes := {array.shape for array in arrays}) > 1:
-        raise UserError(f"{path}: images of several shapes {sorted(shapes)}; run `dvc repro prepare`")
-    return ImageSet(
-        pixels=torch.from_numpy(np.stack(arrays)),
-        labels=torch.tensor(table.column("label").to_pylist()),
-        keys=[image["path"] for image in images],
-        classes=about["classes"],
-        role=about["role"],
-    )
+    file = ImageFile(path)
+    return file.read(range(len(file.sizes)))
 
 
 def load_split(folder: Path, split: Literal["train", "val", "test"]) -> ImageSet:

@@ -9,6 +9,7 @@ OUTLIERS = Path("data/outliers")
 CONTROLS = Path("data/controls")
 MODELS = Path("data/models")
 CLASSIFIERS = MODELS / "recipes"
+CURVES = Path("data/curves")
 OUTPUTS = Path("data/outputs")
 TIMINGS = Path("data/timings")
 METRICS = Path("metrics")

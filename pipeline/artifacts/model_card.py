@@ -1,5 +1,6 @@
 """The README.md of a trained classifier: a Hugging Face model card."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,33 +33,26 @@ unknown it catches: see the report for that.
 
 
 def model_card(
-    name: str,
-    seed: int,
-    config: Mapping[str, Any],
-    recipe: Mapping[str, Any],
-    detector: Mapping[str, Any],
-    accuracy: float,
+    about: Mapping[str, Any], classes: Sequence[str], channels: int, detector: Mapping[str, Any], accuracy: float
 ) -> str:
     """The card of one classifier.
 
     Args:
-        config: `classes` and `channels` of the classifier.
-        recipe: the recipe's settings.
+        about: `recipe`, its name; `seed`; `settings`, what the recipe asks for.
         detector: the content of detector.json.
         accuracy: on ID validation images, 0..1.
     """
-    classes: Sequence[str] = config["classes"]
     metadata = ModelCardData(
         library_name="penumbra", tags=["out-of-distribution-detection"], pipeline_tag="image-classification"
     )
     return CARD.format(
         metadata=metadata.to_yaml(),
-        name=name,
-        seed=seed,
+        name=about["recipe"],
+        seed=about["seed"],
         count=len(classes),
         classes=", ".join(classes),
-        channels=config["channels"],
-        recipe=", ".join(f"{key} {value}" for key, value in recipe.items()),
+        channels=channels,
+        recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
         score=detector["score"],
         threshold=detector["threshold"],

@@ -6,8 +6,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+
 from pipeline.errors import UserError
 
+PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -49,6 +53,43 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: cannot be loaded as a model ({reason}); run the stage that writes it") from None
+
+
+def weights_file(source: str, revision: str | None) -> Path:
+    """The file model.safetensors of a local folder, or of a Hub repository at a commit.
+
+    Raises:
+        UserError: there is none, or it cannot be downloaded.
+    """
+    if (folder := Path(source)).is_dir():
+        if not (path := folder / "model.safetensors").is_file():
+            raise UserError(f"{folder}: no model.safetensors (pickles are never loaded); convert the weights")
+        return path
+    try:
+        return Path(hf_hub_download(source, "model.safetensors", revision=revision))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"model {source!r}: cannot be downloaded ({reason}); check its name and commit") from None
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a trained model with its detector and card to the Hugging Face Hub; gives the commit that others pin.
+
+    Raises:
+        UserError: a file is missing, or the Hub refuses.
+    """
+    if missing := [name for name in PUBLISHED if not (folder / name).is_file()]:
+        raise UserError(f"{folder}: no {', '.join(missing)}; name a folder that `train` wrote")
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, folder_path=folder, allow_patterns=list(PUBLISHED), commit_message="Classifier"
+        )
+    except (HfHubHTTPError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{repository}: the Hub refused ({reason}); check the name and `hf auth login`") from None
+    return done.oid
 
 
 def check_revision(source: str, revision: str | None) -> None:

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import webdataset as wds
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 from typing_extensions import TypedDict
 
 from pipeline.artifacts.files import read_json, sha256
-from pipeline.artifacts.images import decode, encode_png
+from pipeline.artifacts.images import encode_png
 from pipeline.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -159,29 +157,6 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
     for members in wds.WebDataset(urls, shardshuffle=False):
         name = f"{Path(members['__url__']).name}: {members['__key__']}"
         yield name, _sample(members, name)
-
-
-def load(folder: Path, methods: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read the images of some methods after verifying the dataset.
-
-    Returns:
-        method -> uint8 pixels (n, channels, size, size) and int64 labels (n,), in the index's order;
-        methods that the dataset does not have are left out.
-
-    Raises:
-        UserError: the dataset does not verify, or holds an unreadable image.
-    """
-    found: dict[str, list[tuple[np.ndarray, int]]] = {}
-    for name, sample in read(folder, verify(folder)):
-        if (method := sample.fields["method"]) in methods:
-            found.setdefault(method, []).append((decode(sample.image, f"{name}.png"), sample.fields["label"]))
-    return {
-        method: (
-            torch.from_numpy(np.stack([pixels for pixels, _ in pairs])),
-            torch.tensor([label for _, label in pairs]),
-        )
-        for method, pairs in found.items()
-    }
 
 
 def _sample(members: dict[str, bytes], name: str) -> Sample:

@@ -9,11 +9,27 @@ from typing import Any
 
 import numpy as np
 from pytorch_ood.detector import KNN, EnergyBased, Mahalanobis, MaxLogit, MaxSoftmax, ViM
+from torch import Tensor
 
 from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.errors import UserError
+from pipeline.learning.scores import max_cosine
 
 logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
+
+
+class MaxCosine:
+    """Negative largest cosine of a feature and a class weight: the score of angular heads, which pytorch-ood lacks."""
+
+    def __init__(self, weight: Tensor):
+        self.weight = weight
+
+    def fit_features(self, features: Tensor, labels: Tensor) -> None:
+        """There is nothing to fit."""
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        return max_cosine(features, self.weight)
+
 
 DETECTORS: dict[str, Callable[..., Any]] = {
     "msp": lambda head, **options: MaxSoftmax(None, **options),
@@ -22,6 +38,7 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "knn": lambda head, **options: KNN(None, **options),
     "mahalanobis": lambda head, **options: Mahalanobis(None, **options),
     "vim": lambda head, **options: ViM(None, w=head.weight, b=head.bias, **options),
+    "max-cosine": lambda head, **options: MaxCosine(head.weight, **options),
 }
 Scorer = Callable[[Outputs], np.ndarray]
 

@@ -1,10 +1,50 @@
-"""Batches from a data set that is whole in memory: repeatable, without a worker process."""
+"""Batches in a seeded order: the same whether the images are in memory or read piece by piece."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+OPEN = 16  # pieces of a data set that are mixed with each other
+
+
+def windows(sizes: Sequence[int], seed: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Endless passes over a data set that comes in pieces, a few pieces at a time, in a fresh order in every pass.
+
+    Where the data set has no more pieces than are mixed at once, that is a plain shuffle of the whole.
+
+    Args:
+        sizes: items of each piece.
+
+    Yields:
+        the pieces of a window, ascending, and the order of their items: int64, an index into their concatenation.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pieces = list(range(len(sizes)))
+    while True:
+        if len(sizes) > OPEN:
+            pieces = torch.randperm(len(sizes), generator=generator).tolist()
+        for start in range(0, len(pieces), OPEN):
+            window = sorted(pieces[start : start + OPEN])
+            yield window, torch.randperm(sum(sizes[piece] for piece in window), generator=generator)
+
+
+def positions(sizes: Sequence[int], window: Sequence[int], order: Tensor) -> Tensor:
+    """The items of a window as indices into the whole data set, int64, in the window's order."""
+    ends = list(accumulate(sizes))
+    return torch.cat([torch.arange(ends[piece] - sizes[piece], ends[piece]) for piece in window])[order]
+
+
+def batched(parts: Iterator[tuple[Tensor, ...]], batch: int) -> Iterator[tuple[Tensor, ...]]:
+    """Cut columns that come in parts of any length into rows of `batch`; the last part's rest is left out."""
+    left: tuple[Tensor, ...] | None = None
+    for part in parts:
+        left = part if left is None else tuple(map(torch.cat, zip(left, part, strict=True)))
+        while len(left[0]) >= batch:
+            yield tuple(column[:batch] for column in left)
+            left = tuple(column[batch:] for column in left)
 
 
 def shuffled(count: int, batch: int, seed: int) -> Iterator[Tensor]:
@@ -12,13 +52,7 @@ def shuffled(count: int, batch: int, seed: int) -> Iterator[Tensor]:
 
     The order depends on (count, seed) alone and is drawn on the CPU, so that devices agree.
     """
-    generator = torch.Generator().manual_seed(seed)
-    left = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(left) < batch:
-            left = torch.cat([left, torch.randperm(count, generator=generator)])
-        yield left[:batch]
-        left = left[batch:]
+    return (index for (index,) in batched(((order,) for _, order in windows([count], seed)), batch))
 
 
 def shift(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

@@ -40,6 +40,8 @@ class Checkpoint:
     def save(self, step: int, history: list[dict[str, float]], parts: Mapping[str, Stateful]) -> None:
         """Keep the state after `step` steps, in place of the last one kept."""
         tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["random on the device"] = torch.cuda.get_rng_state()
         states = {name: _pack(part.state_dict(), tensors) for name, part in {**parts, **self.extra}.items()}
         content = {"identity": self.identity, "step": step, "history": history, "states": states}
         with replacing(self.path) as partial:
@@ -57,6 +59,8 @@ class Checkpoint:
         for name, part in {**parts, **self.extra}.items():
             part.load_state_dict(_unpack(content["states"][name], tensors))
         torch.set_rng_state(tensors["random"])
+        if "random on the device" in tensors:
+            torch.cuda.set_rng_state(tensors["random on the device"])
         return content["step"], content["history"]
 
 

@@ -1,28 +1,115 @@
-"""The classifier: a network by name behind one interface of logits and features."""
+"""The classifier: a network by name and a head by name behind one interface of logits and features."""
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from pytorch_ood.model import WideResNet
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from pipeline.errors import UserError
+from pipeline.learning import heads
 
-WIDE_RESNET = re.compile(r"wrn-(\d+)-(\d+)")
+WIDE_RESNET, RESNET, TIMM = re.compile(r"wrn-(\d+)-(\d+)"), re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
+KNOWN = (
+    "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40; resnet-18; resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
+    "or timm:NAME with a name that timm lists"
+)
 
 
-def backbone(network: str, classes: int, channels: int) -> WideResNet:
-    """A network by name: `wrn-DEPTH-WIDTH`, the wide residual network of pytorch-ood, without dropout.
+class PooledWideResNet(WideResNet):
+    """pytorch-ood's wide residual network up to its pooled features, without dropout, for images of any size."""
+
+    def __init__(self, depth: int, width: int, channels: int):
+        super().__init__(1, depth=depth, widen_factor=width, drop_rate=0.0, in_channels=channels)
+        self.num_features = 64 * width
+        self.fc = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.feature_maps(images).mean(dim=(2, 3))  # the network's own pooling takes 32 px alone
+
+
+class SmallImageResNet(ResNet):
+    """torchvision's ResNet with a 3x3 first convolution and no pooling after it, up to its pooled features.
+
+    Depth 18 is the CIFAR ResNet-18 of OpenOOD (`ResNet18_32x32`); 6n + 2 is the family of He et al. 2016, section
+    4.2 (three stages of 16, 32 and 64 channels), with 1x1 convolutions where its shortcuts change shape.
+    """
+
+    def __init__(self, depth: int, channels: int):
+        blocks, widths = ([2] * 4, [64, 128, 256, 512]) if depth == 18 else ([(depth - 2) // 6] * 3, [16, 32, 64])
+        super().__init__(BasicBlock, [1] * 4, zero_init_residual=False)
+        self.inplanes = widths[0]
+        self.conv1, self.maxpool = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.Identity()
+        self.bn1, self.fc, self.layer4 = nn.BatchNorm2d(widths[0]), nn.Identity(), nn.Identity()
+        for number, (count, width) in enumerate(zip(blocks, widths, strict=True), start=1):
+            setattr(self, f"layer{number}", self._make_layer(BasicBlock, width, count, stride=min(number, 2)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.num_features = widths[-1]
+
+
+def backbone(network: str, channels: int) -> Any:
+    """A network by name: images (n, channels, h, w) to pooled features (n, num_features), untrained.
+
+    - `wrn-DEPTH-WIDTH`: pytorch-ood's wide residual network;
+    - `resnet-18`, `resnet-20`, ...: for small images;
+    - `timm:NAME`: any network of timm.
 
     Raises:
         UserError: the name is unknown, or no such depth exists.
     """
-    match = WIDE_RESNET.fullmatch(network)
-    if not match or (int(match[1]) - 4) % 6 or int(match[1]) < 10 or int(match[2]) < 1:
-        raise UserError(f"network {network!r}: unknown; expected wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40")
-    return WideResNet(classes, depth=int(match[1]), widen_factor=int(match[2]), drop_rate=0.0, in_channels=channels)
+    if (
+        (match := WIDE_RESNET.fullmatch(network))
+        and (depth := int(match[1])) >= 10
+        and depth % 6 == 4
+        and int(match[2])
+    ):
+        return PooledWideResNet(depth, int(match[2]), channels)
+    if (match := RESNET.fullmatch(network)) and int(match[1]) in (18, 20, 32, 44, 56, 110):
+        return SmallImageResNet(int(match[1]), channels)
+    if match := TIMM.fullmatch(network):
+        import timm  # two seconds that only its networks pay
+
+        if timm.is_model(match[1]):
+            network_of_timm = timm.create_model(match[1], in_chans=channels, num_classes=0)
+            network_of_timm.num_features = network_of_timm.head_hidden_size  # some widen after their last stage
+            return network_of_timm
+    raise UserError(f"network {network!r}: unknown; expected {KNOWN}")
+
+
+def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
+    """Give a classifier's backbone the weights that timm's authors or a user trained, whatever their classes were.
+
+    Args:
+        network: `timm:NAME`, the classifier's.
+        weights: a safetensors file of that network, with or without its last layer.
+
+    Raises:
+        UserError: another kind of network, or weights that do not fit it.
+    """
+    if not (match := TIMM.fullmatch(network)):
+        raise UserError(f"network {network!r}: pretrained weights are for timm:NAME alone")
+    import timm
+
+    try:
+        own = {"file": str(weights), "custom_load": False}
+        options = {"in_chans": model.channels, "num_classes": 0, "pretrained_cfg_overlay": own}
+        made = timm.create_model(match[1], pretrained=True, **options)
+        with safe_open(weights, "pt") as file:  # timm overlooks weights that are missing
+            if missing := set(made.state_dict()) - set(file.keys()):
+                raise KeyError(f"{len(missing)} of its weights are missing, {min(missing)} for one")
+    except (RuntimeError, KeyError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{weights}: not weights of {network} ({reason}); name the network they belong to") from None
+    model.backbone.load_state_dict(made.state_dict())
 
 
 class Classifier(
@@ -35,31 +122,48 @@ class Classifier(
 
     Args:
         network: see `backbone`.
+        head: see `heads.Settings`.
         classes: names of the ID classes, in the order of the logits.
+        size: height and width of the images it is made for; a network whose input has a fixed size (most
+            transformers of timm) sees them resized to that.
         channels: 1 or 3.
         mean: of the ID training images in 0..1, one a channel.
         std: likewise.
+
+    Raises:
+        UserError: an unknown network or head.
     """
 
-    def __init__(self, network: str, classes: list[str], channels: int, mean: list[float], std: list[float]):
+    def __init__(
+        self,
+        network: str,
+        head: Mapping[str, Any],
+        classes: list[str],
+        size: int,
+        channels: int,
+        mean: list[float],
+        std: list[float],
+    ):
         super().__init__()
-        self.classes = classes
-        self.backbone = backbone(network, len(classes), channels)
+        self.classes, self.size, self.channels = classes, size, channels
+        self.backbone = backbone(network, channels)
+        self.head = heads.build(heads.parse(head), self.backbone.num_features, len(classes))
+        about = getattr(self.backbone, "pretrained_cfg", {})
+        self.input_size: list[int] | None = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, float in 0..1, (n, channels, h, w), to logits (n, classes) and pooled features (n, d)."""
-        maps = self.backbone.feature_maps((images - self.mean) / self.std)
-        features = maps.mean(dim=(2, 3))  # any image size, where the network's own pooling takes 32 px alone
-        return self.backbone.fc(features), features
+        """Images, float in 0..1, (n, channels, h, w), to logits (n, classes) and features (n, d).
 
-    @property
-    def head(self) -> nn.Linear:
-        """The last layer, from features to logits."""
-        return self.backbone.fc
+        logits = features @ head.weight.T + head.bias: an angular head gives features of length 1.
+        """
+        normalised = (images - self.mean) / self.std
+        if self.input_size is not None:
+            normalised = functional.interpolate(normalised, self.input_size, mode="bilinear")
+        return self.head(self.backbone(normalised))
 
     @classmethod
     def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
@@ -71,12 +175,6 @@ def as_images(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
-def statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of uint8 pixels (n, channels, h, w) in 0..1, one a channel."""
-    images = as_images(pixels)
-    return images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).tolist()
-
-
 @torch.no_grad()
 def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Logits and features of uint8 pixels, float32 on the CPU, with `model` in the mode it is in."""
@@ -84,3 +182,8 @@ def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tenso
     parts = [model(as_images(chunk.to(device))) for chunk in pixels.split(batch)]
     logits, features = zip(*parts, strict=True)
     return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of the rows of (n, classes), 0..1, whose largest logit is the label's."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

@@ -1,20 +1,26 @@
-"""Train one classifier from pixels in memory: the recipe that teacher and students share."""
+"""Train one classifier: the recipe that teacher and students share."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.artifacts.images import ImageSet
-from pipeline.learning.batches import flip, shift, shuffled
-from pipeline.learning.loop import fit
-from pipeline.learning.networks import Classifier, as_images, statistics
-from pipeline.learning.objective import Batch
+from pipeline.errors import UserError
+from pipeline.learning.checkpoints import Checkpoint
+from pipeline.learning.loop import Precision, Row, fit
+from pipeline.learning.networks import Classifier
+from pipeline.learning.objective import Objective
+from pipeline.learning.pools import Augmentation, Batch, Pieces, Pool
 from pipeline.params import Section
+
+RECENT = 4  # looks at the accuracy that are averaged
 
 
 class Training(Section):
@@ -24,84 +30,126 @@ class Training(Section):
     steps: PositiveInt
     batch: PositiveInt
     learning_rate: PositiveFloat
-    weight_decay: Annotated[float, Field(ge=0)]
-    shift: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegativeFloat
+    warmup: NonNegativeInt
+    shift: NonNegativeInt
     flip: bool
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    precision: Precision
+    compile: bool
+    in_memory: bool
+    checkpoint_every: PositiveInt
+
+    def pool(self, data: Pieces, batch: int) -> Pool:
+        """The data set as this training draws from it."""
+        return Pool(data, batch, Augmentation(self.shift, self.flip), self.in_memory)
 
 
-class Pool:
-    """Labelled pixels on a device, drawn without end in a seeded order and augmented.
+@dataclass(frozen=True)
+class Kept:
+    """What makes a training survive a kill, and what watches it.
 
-    Args:
-        pixels: uint8, (n, channels, h, w).
-        labels: int64, (n,); -1 for outliers.
-        batch: images of one draw.
+    Attributes:
+        checkpoint: the file of its state.
+        identity: JSON that decides the training besides its settings.
+        look: called with each row of the history.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor, batch: int, settings: Training, seed: int):
-        self.device = Accelerator().device
-        self.pixels, self.labels = pixels.to(self.device), labels.to(self.device)
-        self.settings = settings
-        self.order = shuffled(len(pixels), batch, seed)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def draw(self) -> Batch:
-        index = next(self.order).to(self.device)
-        images = shift(as_images(self.pixels[index]), self.settings.shift, self.generator)
-        if self.settings.flip:
-            images = flip(images, self.generator)
-        return Batch(images, self.labels[index])
+    checkpoint: Path
+    identity: Any
+    look: Callable[[Row], None] = lambda row: None
 
 
-class Auxiliary(NamedTuple):
-    """Images beside the ID ones: uint8 pixels, labels (-1 is an outlier), and how many of them a step sees."""
+def collapse(description: str) -> Callable[[Row], None]:
+    """Watch the accuracy on ID training batches, and stop where it falls below half of what it was.
 
-    pixels: Tensor
-    labels: Tensor
-    batch: int
+    Raises:
+        UserError: by the function that is given back.
+    """
+    seen: list[float] = []
+    best = 0.0
+
+    def look(row: Row) -> None:
+        nonlocal best
+        seen.append(row["accuracy"])
+        recent = mean(seen[-RECENT:])
+        if len(seen) >= RECENT:
+            best = max(best, recent)
+        if recent < best / 2:
+            raise UserError(
+                f"{description}: ID accuracy fell from {best:.0%} to {recent:.0%} by step {row['step']}; lower "
+                "learning_rate, or the weights of the recipe's terms"
+            )
+
+    return look
 
 
-def batches(pools: list[Pool]) -> Iterator[Batch]:
-    """Endless concatenated batches, one part from each pool, ID first."""
-    while True:
-        images, labels = zip(*(pool.draw() for pool in pools), strict=True)
-        yield Batch(torch.cat(images).to(memory_format=torch.channels_last), torch.cat(labels))
+def batches(pools: list[Pool], seed: int, start: int) -> Iterator[Batch]:
+    """Endless concatenated batches from number `start` on, one part from each pool, ID first."""
+    for parts in zip(*(pool.draws(seed + i, start) for i, pool in enumerate(pools)), strict=True):
+        images, labels = zip(*parts, strict=True)
+        yield Batch(torch.cat(images).contiguous(memory_format=torch.channels_last), torch.cat(labels))
 
 
 def train_classifier(
-    id_set: ImageSet,
-    auxiliary: Auxiliary | None,
-    objective: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    model: Classifier,
+    pools: list[Pool],
+    objective: Objective,
     settings: Training,
     seed: int,
     description: str,
-) -> tuple[Classifier, list[dict[str, float]]]:
-    """Train a classifier with SGD, Nesterov momentum and a cosine schedule.
+    kept: Kept,
+) -> list[Row]:
+    """Train a classifier in place with SGD, Nesterov momentum and a cosine schedule; it ends in eval mode.
 
     Args:
-        id_set: the ID training images.
-        auxiliary: further images of each step, or None.
+        model: untrained, on the device.
+        pools: ID images first, then further images of each step.
 
     Returns:
-        the classifier in eval mode, and the loss terms over time.
+        the loss terms and the ID accuracy over time.
+
+    Raises:
+        UserError: a term is not finite, or the ID accuracy collapsed.
     """
     set_seed(seed)
-    mean, std = statistics(id_set.pixels)
-    model = Classifier(settings.network, id_set.classes, id_set.pixels.shape[1], mean, std)
-    model = model.to(Accelerator().device).to(memory_format=torch.channels_last)
-    pools = [Pool(id_set.pixels, id_set.labels, settings.batch, settings, seed)]
-    if auxiliary is not None:
-        pools.append(Pool(*auxiliary, settings, seed + 1))
-    optimizer = torch.optim.SGD(
-        model.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
-    )
+    extra, average = objective.stateful, None
+    if settings.ema:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        extra["average"] = average
+    watch = collapse(description)
+
+    def look(row: Row) -> None:
+        kept.look(row)
+        watch(row)
+
     history = fit(
-        model, optimizer, batches(pools), objective,
-        steps=settings.steps, description=description, warmup=settings.steps // 20,
+        model,
+        torch.optim.SGD(
+            [*model.parameters(), *objective.parameters()], settings.learning_rate, momentum=0.9, nesterov=True,
+            weight_decay=settings.weight_decay,
+        ),
+        lambda start: batches(pools, seed, start),
+        objective,
+        steps=settings.steps,
+        description=description,
+        warmup=settings.warmup,
+        precision=settings.precision,
+        compiled=settings.compile,
+        after_step=average.update_parameters if average else None,
+        look=look,
+        checkpoint=Checkpoint(
+            kept.checkpoint, settings.checkpoint_every, [settings.model_dump(), seed, kept.identity], extra
+        ),
     )  # fmt: skip
-    return model, history
+    if average:
+        model.load_state_dict(average.module.state_dict())
+    return history
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of the rows of (n, classes), 0..1, whose largest logit is the label's."""
-    return float((logits.argmax(dim=1) == labels).float().mean())
+def untrained(settings: Training, seed: int, head: dict[str, Any], pool: Pool, classes: list[str]) -> Classifier:
+    """A classifier for the images of a pool, on the device, its weights drawn from the seed."""
+    set_seed(seed)
+    example = pool.data.load(0)[0]
+    model = Classifier(settings.network, head, classes, example.shape[-1], example.shape[1], *pool.statistics())
+    return model.to(Accelerator().device).to(memory_format=torch.channels_last)

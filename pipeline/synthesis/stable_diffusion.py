@@ -6,6 +6,7 @@ token embedding, which differs 70-fold between that code's two datasets.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -45,7 +46,10 @@ def align(features: Tensor, labels: Tensor, tokens: Tensor, seed: int) -> Tensor
         return {"cross_entropy": functional.cross_entropy(cosines / TEMPERATURE, labels[rows].to(features.device))}
 
     optimizer = torch.optim.AdamW(layer.parameters(), lr=LEARNING_RATE)
-    fit(layer, optimizer, shuffled(len(scaled), BATCH, seed), objective, steps=STEPS, description="text alignment")
+    fit(
+        layer, optimizer, lambda start: islice(shuffled(len(scaled), BATCH, seed), start, None), objective,
+        steps=STEPS, description="text alignment",
+    )  # fmt: skip
     with torch.no_grad():
         return functional.normalize(layer(scaled)).cpu()
 

@@ -18,7 +18,9 @@ from PIL import Image
 
 from pipeline.artifacts import outliers
 from pipeline.artifacts.outliers import Sample, encode_sample
+from pipeline.artifacts.selection import Selection
 from pipeline.errors import UserError
+from pipeline.learning.pools import whole
 
 COUNTS = {"outliers": 180, "controls": 300}  # three and five methods of 60 images
 
@@ -130,11 +132,10 @@ def test_equal_samples_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
     names = [path.name for path in sorted(first.iterdir())]
     assert names == ["dataset.json", "index.parquet", *(f"outliers-{i:06d}.tar" for i in range(3))]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
-    pixels, labels = outliers.load(first, ["noise"])["noise"]
+    pixels, labels = whole(Selection([first], ["noise"], 5))
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
     assert torch.equal(pixels, torch.from_numpy(images))
     assert labels.tolist() == [-1] * 5
-    assert outliers.load(first, ["other"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_shard_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str)
     about["shards"][0]["name"] = name
     (folder / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="shard name"):
-        outliers.load(folder, ["noise"])
+        whole(Selection([folder], ["noise"], 5))
 
 
 def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
@@ -180,8 +181,8 @@ def test_a_damaged_dataset_json_is_named(tmp_path: Path, shards: object, words: 
 def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, bytes | None]) -> None:
     folder = packed(tmp_path / "set")
     with tarfile.open(folder / "outliers-000000.tar", "w") as tar:
-        whole = {"json": json.dumps(samples(1)[0].fields).encode(), "latent.npy": b"", "png": b""}
-        members = whole | dict([member])
+        complete = {"json": json.dumps(samples(1)[0].fields).encode(), "latent.npy": b"", "png": b""}
+        members = complete | dict([member])
         for extension, content in members.items():
             if content is not None:
                 info = tarfile.TarInfo(f"00000000.{extension}")
@@ -191,4 +192,4 @@ def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, by
     about["shards"][0]["sha256"] = hashlib.sha256((folder / "outliers-000000.tar").read_bytes()).hexdigest()
     (folder / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="00000000"):
-        outliers.load(folder, ["noise"])
+        whole(Selection([folder], ["noise"], 5))

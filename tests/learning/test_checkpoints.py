@@ -1,3 +1,4 @@
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ class Run:
             return {"square": model(data[rows]).square().mean()}
 
         return fit(
-            self.model, self.optimizer, shuffled(30, 6, seed=2), objective, steps=33, description="test", warmup=3,
-            after_step=lambda trained: self.average.step(trained.parameters()), checkpoint=self.checkpoint,
+            self.model, self.optimizer, lambda start: islice(shuffled(30, 6, seed=2), start, None), objective, steps=33,
+            description="test", warmup=3, checkpoint=self.checkpoint,
+            after_step=lambda trained: self.average.step(trained.parameters()),
         )  # fmt: skip
 
     def weights(self) -> list[torch.Tensor]:

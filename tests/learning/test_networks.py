@@ -2,83 +2,109 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_ood.model import WideResNet
+from safetensors.torch import save_file
 
 from pipeline.artifacts import models
-from pipeline.artifacts.images import ImageSet
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, backbone, predict, statistics
-from pipeline.learning.objective import objective
-from pipeline.learning.training import Auxiliary, Training, accuracy, train_classifier
+from pipeline.learning.networks import Classifier, backbone, load_pretrained, predict
+
+LINEAR = {"kind": "linear"}
 
 
-def settings(**changes: object) -> Training:
-    values = {"network": "wrn-10-1", "steps": 40, "batch": 16, "learning_rate": 0.05, "weight_decay": 0.0}
-    return Training.model_validate(values | {"shift": 1, "flip": False} | changes)
-
-
-def stripes(n: int = 64) -> ImageSet:
-    """Two classes anyone can tell apart: horizontal and vertical stripes."""
-    pixels = torch.zeros(n, 1, 16, 16, dtype=torch.uint8)
-    pixels[::2, :, ::4], pixels[1::2, :, :, ::4] = 255, 255
-    return ImageSet(pixels, torch.arange(n) % 2, [str(i) for i in range(n)], ["across", "down"], "id")
-
-
-def test_a_saved_classifier_says_the_same(tmp_path: Path) -> None:
+def classifier(network: str = "wrn-10-1", head: dict[str, object] = LINEAR, channels: int = 3) -> Classifier:
     torch.manual_seed(0)
-    model = Classifier("wrn-10-1", ["a", "b", "c"], 3, [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]).eval()
+    statistics = [0.1, 0.2, 0.3][:channels], [0.5, 0.6, 0.7][:channels]
+    return Classifier(network, head, ["a", "b", "c"], 20, channels, *statistics).eval()
+
+
+@pytest.mark.parametrize("head", [LINEAR, {"kind": "arcface", "scale": 16.0, "margin": 0.5}, {"kind": "adacos"}])
+def test_a_saved_classifier_says_the_same(tmp_path: Path, head: dict[str, object]) -> None:
+    model = classifier(head=head)
     model.save_pretrained(tmp_path)
     assert {"config.json", "model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
     again = models.load(Classifier, tmp_path)
     images = torch.rand(2, 3, 20, 20)
     for mine, theirs in zip(model(images), again(images), strict=True):
         torch.testing.assert_close(mine, theirs)
-    assert again.classes == ["a", "b", "c"]
+    assert again.classes == ["a", "b", "c"] and again.size == 20
 
 
-def test_logits_are_the_head_of_the_features() -> None:
-    model = Classifier("wrn-10-1", ["a", "b"], 1, [0.0], [1.0]).eval()
-    logits, features = model(torch.rand(4, 1, 16, 16))
-    torch.testing.assert_close(features @ model.head.weight.T + model.head.bias, logits)
+@pytest.mark.parametrize(
+    ("network", "parameters", "width"),
+    [
+        ("wrn-40-2", 2_242_256, 128),  # 2,243,546 with its last layer for 10 classes, as Hendrycks' logs have it
+        ("resnet-18", 11_168_832, 512),  # OpenOOD's ResNet18_32x32 without its last layer
+        ("resnet-20", 271_824, 64),
+        ("timm:resnet18", 11_176_512, 512),
+    ],
+)
+def test_networks_have_their_size_and_pool_their_features(network: str, parameters: int, width: int) -> None:
+    made = backbone(network, 3)
+    assert made(torch.rand(2, 3, 32, 32)).shape == (2, width) and made.num_features == width
+    assert sum(parameter.numel() for parameter in made.parameters()) == parameters
 
 
-def test_at_32_pixels_the_network_is_pytorch_oods() -> None:
-    model = Classifier("wrn-10-1", ["a", "b"], 3, [0.0] * 3, [1.0] * 3).eval()
+def test_resnet_20_counts_twenty_layers_and_halves_twice() -> None:
+    made = backbone("resnet-20", 3)
+    convolutions = [module for module in made.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert sum(module.kernel_size == (3, 3) for module in convolutions) == 19  # and the last layer
+    assert made.layer3(made.layer2(made.layer1(torch.rand(1, 16, 32, 32)))).shape == (1, 64, 8, 8)
+
+
+def test_at_32_pixels_the_wide_network_is_pytorch_oods() -> None:
+    torch.manual_seed(0)
+    made = backbone("wrn-10-1", 3).eval()
+    theirs = WideResNet(7, depth=10, widen_factor=1, drop_rate=0.0).eval()
+    theirs.load_state_dict(made.state_dict(), strict=False)
     images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(model(images)[0], model.backbone(images))
+    torch.testing.assert_close(made(images), theirs.features(images))
 
 
 def test_normalisation_is_inside_the_model() -> None:
-    pixels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
-    mean, std = statistics(pixels)
-    model = Classifier("wrn-10-1", ["a", "b"], 1, mean, std).eval()
-    logits, _ = predict(model, pixels, batch=7)
-    by_hand = (pixels / 255 - (pixels / 255).mean()) / (pixels / 255).std()
-    maps = model.backbone.feature_maps(by_hand)
-    torch.testing.assert_close(logits, model.head(maps.mean(dim=(2, 3))).detach(), atol=1e-4, rtol=1e-4)
+    model, pixels = classifier(channels=1), torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    logits, features = predict(model, pixels, batch=7)
+    by_hand = model.backbone((pixels / 255 - 0.1) / 0.5)
+    torch.testing.assert_close(features, by_hand.detach(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits, model.head(by_hand)[0].detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet", "wrn-12-1", "wrn-10-0", "wrn-4-1"])
+def test_a_network_of_a_fixed_input_size_sees_images_of_that_size() -> None:
+    model = classifier("timm:vit_tiny_patch16_224")
+    assert model.input_size == [224, 224]
+    assert model(torch.rand(1, 3, 20, 20))[0].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet", "wrn-12-1", "wrn-10-0", "wrn-4-1", "resnet-19", "timm:nothing", "timm:hf-hub:a/b", "timm:../x"]
+)
 def test_unknown_networks_are_named(name: str) -> None:
     with pytest.raises(UserError, match="unknown; expected wrn-DEPTH-WIDTH"):
-        backbone(name, 2, 1)
+        backbone(name, 1)
 
 
-def test_training_learns_the_classes_and_is_unsure_of_outliers() -> None:
-    images = stripes()
-    outliers = torch.randint(0, 256, (64, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    auxiliary = Auxiliary(outliers, torch.full((64,), -1), batch=12)
-    model, history = train_classifier(images, auxiliary, objective(exposure_weight=1.0), settings(), 0, "toy")
-    assert accuracy(predict(model, images.pixels, 32)[0], images.labels) == 1.0
-    known, unknown = (
-        predict(model, part, 32)[0].softmax(dim=1).amax(dim=1).mean() for part in (images.pixels, outliers)
-    )
-    assert known > 0.9 and unknown < 0.7
-    assert set(history[0]) == {"step", "cross_entropy", "exposure"}
+def test_pretrained_weights_come_from_a_safetensors_file_whatever_its_classes(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(1)
+    original = timm.create_model("resnet10t", num_classes=1000)
+    save_file(original.state_dict(), tmp_path / "model.safetensors")
+    model = classifier("timm:resnet10t")
+    assert not torch.equal(model.backbone.layer1[0].conv1.weight, original.layer1[0].conv1.weight)
+    load_pretrained(model, "timm:resnet10t", models.weights_file(str(tmp_path), None))
+    assert torch.equal(model.backbone.layer1[0].conv1.weight, original.layer1[0].conv1.weight)
+    grey = classifier("timm:resnet10t", channels=1)
+    load_pretrained(grey, "timm:resnet10t", tmp_path / "model.safetensors")
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
-    first, again, other = (
-        train_classifier(stripes(), None, objective(), settings(steps=5), seed, "toy")[0].head.weight
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(first, again) and not torch.equal(first, other)
+def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="not weights of timm:resnet10t"):
+        load_pretrained(classifier("timm:resnet10t"), "timm:resnet10t", tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="for timm:NAME alone"):
+        load_pretrained(classifier(), "wrn-10-1", tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="not weights of timm:resnet10t"):
+        load_pretrained(classifier("timm:resnet10t"), "timm:resnet10t", tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        models.weights_file(str(tmp_path.parent), None)

@@ -15,7 +15,7 @@ from pipeline.synthesis import filters, judging
 def judge() -> judging.Judge:
     torch.manual_seed(0)
     autoencoder = space.small(1, 16, [8, 16], 4).eval().requires_grad_(False)
-    teacher = Classifier("wrn-10-1", ["a", "b"], 1, [0.5], [0.3]).eval().requires_grad_(False)
+    teacher = Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 1, [0.5], [0.3]).eval().requires_grad_(False)
     pixels = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8)
     train_set = ImageSet(pixels, torch.arange(30) % 2, [str(i) for i in range(30)], ["a", "b"], "id")
     return judging.Judge(autoencoder, teacher, train_set, torch.randn(30, 4, 8, 8), neighbours=3)

@@ -1,0 +1,112 @@
+"""The images of some methods, out of one or more outlier datasets: what a recipe trains on beside ID images."""
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from pipeline.artifacts import outliers
+from pipeline.artifacts.images import OOD_LABEL, decode
+from pipeline.artifacts.outliers import Sample
+from pipeline.errors import UserError
+
+
+class Selection:
+    """The first images of each method in the index's order, read shard by shard.
+
+    Args:
+        folders: outlier datasets; a method is taken from the first that has it. Each is verified.
+        methods: their names.
+        count: images of each method.
+
+    Attributes:
+        sizes: images of each piece, a shard.
+        has_outliers: some are outliers, not further ID images.
+
+    Raises:
+        UserError: a dataset does not verify, or a method has too few images.
+    """
+
+    def __init__(self, folders: Sequence[Path], methods: Sequence[str], count: int):
+        self._pieces: list[tuple[Path, str, set[str]]] = []
+        self.has_outliers = False
+        found: Counter[str] = Counter()
+        for folder in folders:
+            wanted = [method for method in methods if not found[method]]
+            if not wanted:
+                break
+            outliers.verify(folder)
+            keys: dict[str, set[str]] = {}
+            for key, shard, method, label in _index(folder):
+                if method in wanted and found[method] < count:
+                    found[method] += 1
+                    self.has_outliers |= label == OOD_LABEL
+                    keys.setdefault(shard, set()).add(key)
+            self._pieces += [(folder, shard, keys[shard]) for shard in sorted(keys)]
+        for method in methods:
+            if found[method] < count:
+                raise UserError(
+                    f"{method}: {found[method]} images in {' and '.join(map(str, folders))}, expected {count}; lower "
+                    "train.auxiliary_count, raise shards.per_method, or name another method in the recipe"
+                )
+        self.sizes = [len(keys) for _, _, keys in self._pieces]
+
+    def load(self, piece: int) -> tuple[Tensor, Tensor]:
+        """Pixels, uint8 (n, channels, size, size), and labels, int64 (n,), of one shard's selected samples.
+
+        Raises:
+            UserError: the shard does not hold what the index says, or an unreadable image.
+        """
+        pairs = [(decode(own.image, f"{name}.png"), own.fields["label"]) for name, own in self._samples(piece)]
+        pixels, labels = zip(*pairs, strict=True)
+        return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+
+    def latents(self) -> tuple[Tensor, Tensor]:
+        """Raw latents, float32 (n, C, h, w), and parent classes, int64 (n, 2), of all selected samples.
+
+        Raises:
+            UserError: the shards do not hold what the index says.
+        """
+        named = [item for piece in range(len(self.sizes)) for item in self._samples(piece)]
+        arrays = [_latent(sample.latent, name) for name, sample in named]
+        if len(shapes := {array.shape for array in arrays}) > 1:
+            raise UserError(f"latents of several shapes {sorted(shapes)}; name methods of one autoencoder in a recipe")
+        parents = [[sample.fields["parent_a"], sample.fields["parent_b"]] for _, sample in named]
+        return torch.from_numpy(np.stack(arrays)), torch.tensor(parents)
+
+    def _samples(self, piece: int) -> Iterator[tuple[str, Sample]]:
+        folder, shard, keys = self._pieces[piece]
+        seen = 0
+        for name, sample in outliers.read(folder, {"shards": [{"name": shard}]}):
+            if name.rpartition(" ")[2] in keys:
+                seen += 1
+                yield name, sample
+        if seen != len(keys):
+            raise UserError(f"{folder / shard}: {seen} of {len(keys)} samples of index.parquet; get the dataset again")
+
+
+def _latent(data: bytes, name: str) -> np.ndarray:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{name}.latent.npy: not readable ({error}); get the dataset again") from None
+    if array.ndim != 3 or array.dtype != np.float16:
+        raise UserError(
+            f"{name}.latent.npy: {array.dtype} {array.shape}, expected float16 (C, h, w); get the set again"
+        )
+    return array.astype(np.float32)
+
+
+def _index(folder: Path) -> Iterator[tuple[str, str, str, int]]:
+    columns = ["key", "shard", "method", "label"]
+    try:
+        table = pq.read_table(folder / "index.parquet", columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{folder / 'index.parquet'}: not readable ({error}); get the dataset again") from None
+    return zip(*(table.column(name).to_pylist() for name in columns), strict=True)

@@ -1,0 +1,33 @@
+"""OOD scores of a single model output, in PyTorch alone: for a stored threshold, and inside an exported graph.
+
+A score is larger for OOD.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def max_softmax(logits: Tensor) -> Tensor:
+    """Negative largest softmax probability, float64 (n,): in float32 confident ones tie at 1 (MSP, Hendrycks 2017)."""
+    return -logits.double().softmax(dim=1).amax(dim=1)
+
+
+def max_cosine(features: Tensor, weight: Tensor) -> Tensor:
+    """Negative largest cosine between a feature and a class weight, float64 (n,).
+
+    The score of angular heads: with scale 30 the softmax of a cosine of 0.8 is 1 in float32, the cosine is not.
+
+    Args:
+        features: (n, d).
+        weight: (classes, d), of the last layer.
+    """
+    directions = functional.normalize(weight.double(), dim=1)
+    return -(functional.normalize(features.double(), dim=1) @ directions.T).amax(dim=1)
+
+
+SCORES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of logits, features and the last layer's weights
+    "msp": lambda logits, features, weight: max_softmax(logits),
+    "max-cosine": lambda logits, features, weight: max_cosine(features, weight),
+}

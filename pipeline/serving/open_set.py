@@ -1,0 +1,83 @@
+"""A classifier with its score and threshold: what tells the known from the unknown."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from huggingface_hub import hf_hub_download
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from pipeline.artifacts import models
+from pipeline.artifacts.files import read_json
+from pipeline.errors import UserError
+from pipeline.learning.networks import Classifier
+from pipeline.learning.scores import SCORES
+from pipeline.params import Section
+
+
+class Detector(Section):
+    """The content of detector.json."""
+
+    score: Literal["msp", "max-cosine"]
+    threshold: float
+    id_true_positive_rate: float
+
+
+class OpenSetClassifier(nn.Module):
+    """Images to probabilities, OOD scores and verdicts, all in one graph.
+
+    Args:
+        classifier: a trained one.
+        detector: its score and the threshold above which an image is unknown.
+    """
+
+    def __init__(self, classifier: Classifier, detector: Detector):
+        super().__init__()
+        self.classifier, self.detector = classifier, detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, float in 0..1, (n, channels, size, size), to
+
+        probabilities, float32 (n, classes); OOD scores, float64 (n,), larger for OOD; and unknown, bool (n,).
+        """
+        logits, features = self.classifier(images)
+        scores = SCORES[self.detector.score](logits, features, self.classifier.head.weight)
+        return logits.softmax(dim=1), scores, scores > self.detector.threshold
+
+
+def load(source: str, revision: str | None) -> OpenSetClassifier:
+    """A trained model with its detector, from a folder or from the Hugging Face Hub, in eval mode on the device.
+
+    Raises:
+        UserError: a Hub id without its commit, a file that is missing or damaged.
+    """
+    models.check_revision(source, revision)
+    classifier = models.load(Classifier, source, revision=revision)
+    try:
+        remote = not Path(source).is_dir()
+        path = hf_hub_download(source, "detector.json", revision=revision) if remote else Path(source) / "detector.json"
+        detector = Detector.model_validate_json(json.dumps(read_json(Path(path))))
+    except (OSError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{source}: detector.json does not fit ({reason}); get the model again") from None
+    return OpenSetClassifier(classifier, detector).to(Accelerator().device).eval()
+
+
+@torch.no_grad()
+def judge(model: OpenSetClassifier, images: Tensor) -> list[dict[str, Any]]:
+    """class, confidence (0..1), score and verdict (`known`, `unknown`) of each image, (n, channels, size, size)."""
+    probabilities, scores, unknown = (part.cpu() for part in model(images))
+    confidence, best = probabilities.max(dim=1)
+    columns = zip(best.tolist(), confidence.tolist(), scores.tolist(), unknown.tolist(), strict=True)
+    return [
+        {
+            "class": model.classifier.classes[label],
+            "confidence": sure,
+            "score": score,
+            "verdict": "unknown" if is_unknown else "known",
+        }
+        for label, sure, score, is_unknown in columns
+    ]
