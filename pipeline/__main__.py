@@ -62,7 +62,7 @@ for _stage in STAGES:
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="digits, folder")],
+    name: Annotated[str, typer.Argument(help="digits, ablations, folder")],
     force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
 ) -> None:
     """Write params.yaml from a preset."""

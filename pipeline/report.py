@@ -23,7 +23,7 @@ from pipeline.console import say
 from pipeline.evaluation.statistics import alarms, compare
 
 REFERENCE = "baseline"
-CONTROL_RECIPES = ("distilled", "noise", "synthetic-id")
+CONTROL_RECIPES = ("distilled", "noise", "synthetic-id", "without-boundary")
 OURS = "penumbra"
 PACKAGES = ("torch", "diffusers", "accelerate", "webdataset", "pytorch-ood", "scikit-learn", "pyarrow", "dvc")
 SHOWN = {"auroc": "AUROC", "fpr95": "FPR95"}

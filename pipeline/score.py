@@ -8,7 +8,7 @@ Why: by OpenOOD's definitions, in seconds and without a network: a changed detec
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,8 @@ def score_model(folder: Path, settings: Params) -> Iterator[tuple[str, str, Outp
         scorer = detectors.fit(name, options, found["train"], head)
         for set_name in sorted(set(found) - {"train"}):
             scores = scorer(found[set_name])
-            if not np.isfinite(scores).all() or np.ptp(scores) == 0:
+            # outliers may well all look the same to a classifier; ID images never
+            if not np.isfinite(scores).all() or (found[set_name].role == "id" and np.ptp(scores) == 0):
                 raise UserError(f"{folder}: {name} on {set_name}: constant or not finite; drop it from score.detectors")
             yield name, set_name, found[set_name], scores
 
@@ -61,7 +62,7 @@ def measure(scores: pd.DataFrame) -> pd.DataFrame:
             for (name, role), members in block[block["role"].isin(roles)].groupby(["set", "role"], observed=True):
                 values = ood_metrics(id_scores, members["score"].to_numpy())
                 rows.append({"recipe": recipe, "seed": seed, "detector": detector, "set": name, "role": role} | values)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["recipe", "seed", "detector", "set", "role", *METRIC_NAMES])
 
 
 def _spread(values: pd.Series) -> dict[str, float]:
@@ -73,21 +74,27 @@ def _spreads(block: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {metric: _spread(block.groupby("seed")[metric].mean()) for metric in METRIC_NAMES}
 
 
-def summarise(measured: pd.DataFrame, accuracies: pd.DataFrame, split: str) -> dict[str, Any]:
+def summarise(
+    measured: pd.DataFrame, accuracies: pd.DataFrame, names: list[str], split: Literal["val", "test"]
+) -> dict[str, Any]:
     """recipe -> detector -> {id_accuracy, near, far, sets}; every value {mean, std} over seeds.
 
-    A group's value is the unweighted mean over its sets, for each seed.
+    A group's value is the unweighted mean over its sets, for each seed; one without a set is left out.
+
+    Args:
+        names: of the detectors.
     """
     summary: dict[str, Any] = {}
-    for (recipe, detector), block in measured.groupby(["recipe", "detector"], sort=False):
-        own = accuracies[(accuracies["recipe"] == recipe) & (accuracies["split"] == split)]
-        entry: dict[str, Any] = {"id_accuracy": _spread(own["accuracy"])}
-        for group, role in zip(("near", "far"), GROUPS[split], strict=True):
-            if (block["role"] == role).any():
-                entry[group] = _spreads(block[block["role"] == role])
-        shown = block[block["role"].isin(GROUPS[split])]
-        entry["sets"] = {name: _spreads(members) for name, members in shown.groupby("set")}
-        summary.setdefault(str(recipe), {})[detector] = entry
+    for recipe, own in accuracies[accuracies["split"] == split].groupby("recipe", sort=False):
+        for detector in names:
+            block = measured[(measured["recipe"] == recipe) & (measured["detector"] == detector)]
+            entry: dict[str, Any] = {"id_accuracy": _spread(own["accuracy"])}
+            for group, role in zip(("near", "far"), GROUPS[split], strict=True):
+                if (block["role"] == role).any():
+                    entry[group] = _spreads(block[block["role"] == role])
+            shown = block[block["role"].isin(GROUPS[split])]
+            entry["sets"] = {name: _spreads(members) for name, members in shown.groupby("set")}
+            summary.setdefault(str(recipe), {})[detector] = entry
     return summary
 
 
@@ -107,18 +114,17 @@ def flagged_decoded(scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def choose(validation: dict[str, Any]) -> dict[str, Any]:
-    """The detector to look at first: the best mean validation AUROC over recipes and groups, never test data."""
-    names = list(next(iter(validation.values())))
-    means = {}
-    for name in names:
-        values = [
-            entry[name][group]["auroc"]["mean"]
-            for entry in validation.values()
-            for group in ("near", "far")
-            if group in entry[name]
+    """The detector to look at first: the best mean validation AUROC over recipes and groups, never test data.
+
+    Without validation OOD sets nothing can be chosen: the first one, and no AUROC.
+    """
+    means: dict[str, float | None] = {}
+    for name in next(iter(validation.values())):
+        entries = [
+            entry[name][group] for entry in validation.values() for group in ("near", "far") if group in entry[name]
         ]
-        means[name] = round(float(np.mean(values)), 4) if values else 0.0
-    return {"detector": max(means, key=lambda name: means[name]), "validation_auroc": means}
+        means[name] = round(float(np.mean([entry["auroc"]["mean"] for entry in entries])), 4) if entries else None
+    return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}
 
 
 def roc_points(scores: pd.DataFrame, detector: str) -> Iterator[dict[str, Any]]:
@@ -165,11 +171,11 @@ def collect(settings: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
 def main() -> None:
     settings = params.read("score", Params)
     scores, accuracies = collect(settings)
-    measured = measure(scores)
-    validation = summarise(measured, accuracies, "val")
+    measured, names = measure(scores), list(settings.detectors)
+    validation = summarise(measured, accuracies, names, "val")
     choice = choose(validation)
     tables = {
-        "summary": summarise(measured, accuracies, "test"),
+        "summary": summarise(measured, accuracies, names, "test"),
         "validation": validation,
         "shortcuts": flagged_decoded(scores),
         "choice": choice,
@@ -188,7 +194,7 @@ def main() -> None:
         say(f"warning: {alarm}")
     for recipe, entry in tables["summary"].items():
         best = entry[choice["detector"]]
-        say(f"score: {recipe}: {choice['detector']}: " + ", ".join(
+        say(f"score: {recipe}: {choice['detector']}: " + (", ".join(
             f"{group} AUROC {best[group]['auroc']['mean']:.1f} FPR95 {best[group]['fpr95']['mean']:.1f}"
             for group in ("near", "far") if group in best
-        ))  # fmt: skip
+        ) or "no OOD test set; name some under prepare.near and prepare.far"))  # fmt: skip

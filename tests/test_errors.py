@@ -227,6 +227,42 @@ class TestStages:
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=exposure))
         refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure")
 
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature"),
+            ({"head": {"kind": "cosine"}}, "recipes.baseline.head"),
+            ({"head": {"kind": "arcface", "scale": 16.0}}, "recipes.baseline.head.arcface.margin"),
+            (
+                {"information": {"weight": 0.1, "estimator": "mine", "fitting_steps": 1, "learning_rate": 0.1}},
+                "estimator",
+            ),
+        ],
+    )
+    def test_recipe_that_does_not_fit(self, finished: Path, change: dict[str, Any], words: str) -> None:
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
+        refused(stage(finished, "train", "baseline"), words)
+
+    def test_outliers_without_parents_for_the_information_term(self, finished: Path) -> None:
+        term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
+        change = {"auxiliary": ["noise"], "information": term}
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
+        refused(stage(finished, "train", "baseline"), "information", "none of the recipe's outliers", "boundary")
+
+    def test_training_that_diverges(self, finished: Path) -> None:
+        before = (finished / "data/models/recipes/baseline/s0/model.safetensors").read_bytes()
+        edit(finished, lambda settings: settings["train"].update(learning_rate=1e30))
+        refused(stage(finished, "train", "baseline"), "baseline seed 0", "not finite", "learning_rate")
+        assert (finished / "data/models/recipes/baseline/s0/model.safetensors").read_bytes() == before
+
+    def test_unknown_network(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["train"].update(network="resnet-21"))
+        refused(stage(finished, "train", "baseline"), "resnet-21", "wrn-DEPTH-WIDTH")
+
+    def test_pretrained_teacher_without_a_pinned_revision(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["teacher"].update(network="timm:resnet10t", weights="timm/resnet10t"))
+        refused(stage(finished, "teacher"), "timm/resnet10t", "revision", "pin")
+
     def test_unknown_detector(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["score"]["detectors"].update({"mps": {}}))
         refused(stage(finished, "score"), "mps", "msp")
@@ -246,6 +282,21 @@ class TestStages:
         kind = table.schema.field("logits").type
         pq.write_table(table.set_column(index, "logits", pa.array(logits, kind)), path)
         refused(stage(finished, "score"), "test.parquet", "logits", "NaN")
+
+    def test_no_ood_set_is_said_and_is_no_error(self, finished: Path) -> None:
+        for path in (finished / "data/outputs").glob("*/s*/*.parquet"):
+            if path.stem not in ("train", "val", "test", "head", "decoded-test"):
+                path.unlink()
+        done = stage(finished, "score")
+        assert done.returncode == 0 and "no OOD test set; name some under prepare.near" in done.stdout
+        summary = json.loads((finished / "metrics/summary.json").read_text())
+        assert set(summary) == {"baseline", "penumbra"}
+        assert all(
+            set(entry) == {"id_accuracy", "sets"} and not entry["sets"] for entry in summary["penumbra"].values()
+        )
+        assert stage(finished, "report").returncode == 0
+        page = (finished / "report/index.html").read_text()
+        assert "No OOD test set was given" in page and "for want of validation OOD sets" in page
 
     def test_pickled_weights_are_not_loaded(self, finished: Path) -> None:
         folder = finished / "data/models/teacher"

@@ -26,7 +26,7 @@ def test_all_problems_of_a_section_are_named_at_once(workplace: Path) -> None:
     assert all(word in str(error.value) for word in ("a.size", "a.rate", "a.speed", "True"))
 
 
-@pytest.mark.parametrize("name", ["digits", "folder"])
+@pytest.mark.parametrize("name", ["ablations", "digits", "folder"])
 def test_presets_hold_every_section(name: str, workplace: Path) -> None:
     from pipeline import autoencoder, boundary, diffusion, encode, infer, mixup, prepare, score, shards, teacher, train
 
@@ -36,3 +36,12 @@ def test_presets_hold_every_section(name: str, workplace: Path) -> None:
         params.read(stage.__name__.split(".")[1], stage.Params)
     for recipe in yaml.safe_load(text)["recipes"]:
         params.read(f"recipes.{recipe}", train.Recipe)
+
+
+def test_ablations_differ_from_digits_in_their_recipes_alone() -> None:
+    presets = Path(params.__file__).parent / "presets"
+    digits, ablations = (yaml.safe_load((presets / f"{name}.yaml").read_text()) for name in ("digits", "ablations"))
+    assert {key for key in digits if digits[key] != ablations[key]} == {"recipes"} and list(digits) == list(ablations)
+    shared = {name for name in ablations["recipes"] if name in digits["recipes"]}
+    assert shared >= {"baseline", "mixup", "penumbra"}
+    assert all(digits["recipes"][name] == ablations["recipes"][name] for name in shared)

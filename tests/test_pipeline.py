@@ -146,9 +146,10 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy_params()
-    settings["train"] |= {"outliers": "given/outliers", "controls": "given/outliers", "steps": 3, "seeds": [0]}
+    settings["train"] |= {"outliers": "given/outliers", "controls": "given/controls", "steps": 3, "seeds": [0]}
     clone = make_project(tmp_path / "clone", settings)
-    shutil.copytree(project / "data/outliers", clone / "given/outliers")
+    for name in ("outliers", "controls"):
+        shutil.copytree(project / "data" / name, clone / "given" / name)
     needed = set(re.findall(r'"([a-z@]+)"', run(["dvc", "dag", "--dot", "report"], clone).stdout))
     stages = ["prepare", "teacher", *(f"train@{name}" for name in RECIPES), "infer", "score", "report"]
     assert needed == set(stages)
@@ -169,6 +170,10 @@ KILLED = {  # stage: settings that make it slow, where its parts are, what it wr
         {"steps": 60, "batch": 16}, "data/candidates/.mixup.parts/*/000001.*",
         ["data/candidates/mixup.arrow", "data/candidates/synthetic-id.arrow"],
     ),
+    "train penumbra": (
+        {"steps": 60, "checkpoint_every": 4}, "data/models/recipes/.penumbra-s1.checkpoint",
+        ["data/models/recipes/penumbra"],
+    ),
     "shards": ({"cures": ["histogram"]}, "data/.embedding.judged/*/000000.*", ["data/outliers", "data/controls"]),
 }  # fmt: skip
 
@@ -184,15 +189,18 @@ def test_a_killed_stage_run_again_gives_the_same_bytes(
 ) -> None:
     """SIGKILL once the first part is on disk; the second run takes it over, and nothing else is left behind."""
     changes, part, outputs = KILLED[stage]
+    name, *arguments = stage.split()
     settings = toy_params()
-    settings[stage] |= changes
+    settings[name] |= changes
     folders = [make_project(tmp_path / name, settings) for name in ("killed", "undisturbed")]
     killed, undisturbed = folders
     for folder in folders:
         shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
         for path in (folder / output for output in outputs):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", stage], cwd=killed, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *stage.split()], cwd=killed, stdout=subprocess.DEVNULL
+    )
     while not any(killed.glob(part)):
         assert process.poll() is None, "it ended before it could be killed"
     process.kill()
@@ -200,8 +208,19 @@ def test_a_killed_stage_run_again_gives_the_same_bytes(
     assert not any((killed / output).exists() for output in outputs)
     for folder in folders:
         monkeypatch.chdir(folder)
-        importlib.import_module(f"pipeline.{stage}").main()
+        importlib.import_module(f"pipeline.{name}").main(*arguments)
     assert digests(killed) == digests(undisturbed)
+
+
+def test_curves_are_the_terms_over_time(project: Path) -> None:
+    for seed in (0, 1):
+        folder = project / f"data/curves/penumbra/s{seed}/plots/metrics"
+        names = {"cross_entropy", "accuracy", "exposure", "soft_targets"}
+        assert {path.stem for path in folder.iterdir()} == names
+        for name in names:
+            table = pd.read_csv(folder / f"{name}.tsv", sep="\t")
+            assert list(table.columns) == ["step", name] and list(table["step"]) == [0, 9]
+            assert table[name].between(0, 1 if name == "accuracy" else 50).all()
 
 
 def test_each_classifier_has_its_threshold_and_a_card(project: Path) -> None:

@@ -70,5 +70,6 @@ def roc_curves(points: pd.DataFrame) -> bytes:
         axis.axhline(0.95, color="#9ca3af", linewidth=0.8, linestyle="--")
         axis.set(xscale="log", xlabel="share of ID flagged (log)", title=f"{group}-OOD", ylim=(0.3, 1.01))
     axes[0].set_ylabel("share of OOD caught")
-    axes[1].legend(frameon=False, fontsize=9)
+    if len(points):
+        axes[1].legend(frameon=False, fontsize=9)
     return _png(figure)
