@@ -25,7 +25,10 @@ from pipeline.evaluation.statistics import alarms, compare
 REFERENCE = "baseline"
 CONTROL_RECIPES = ("distilled", "noise", "synthetic-id", "without-boundary")
 OURS = "penumbra"
-PACKAGES = ("torch", "diffusers", "accelerate", "webdataset", "pytorch-ood", "scikit-learn", "pyarrow", "dvc")
+PACKAGES = (
+    "torch", "torchvision", "timm", "diffusers", "accelerate", "webdataset", "pytorch-ood", "pytorch-metric-learning",
+    "scikit-learn", "pyarrow", "dvc",
+)  # fmt: skip
 SHOWN = {"auroc": "AUROC", "fpr95": "FPR95"}
 
 

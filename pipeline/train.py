@@ -69,20 +69,20 @@ def select(recipe: Recipe, settings: Params) -> Selection | None:
     return Selection(folders, recipe.auxiliary, settings.auxiliary_count // len(recipe.auxiliary))
 
 
-def check(recipe: Recipe, has_outliers: bool, name: str) -> None:
-    """Refuse a term without outliers to work on, and outliers that no term uses.
+def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
+    """Refuse a term without outliers to work on, outliers that no term uses, and ID images that no batch would have.
 
     Raises:
         UserError: names the recipe's keys.
     """
     terms = {"exposure": recipe.exposure, "energy": recipe.energy, "information": recipe.information}
     used = [term for term, settings in terms.items() if settings is not None]
-    if has_outliers != bool(used):
-        by = " and ".join(used) or "no term for it"
-        raise UserError(
-            f"params.yaml: recipes.{name}: auxiliary {recipe.auxiliary} with {by}; "
-            f"outliers need one of {', '.join(terms)}, and these need outliers"
-        )
+    by = " and ".join(used) or "no term for it"
+    problem = f"params.yaml: recipes.{name}: auxiliary {recipe.auxiliary} with {by}; "
+    if (selection is not None and selection.has_outliers) != bool(used):
+        raise UserError(f"{problem}outliers need one of {', '.join(terms)}, and these need outliers")
+    if used == ["information"] and selection is not None and selection.has_id_images:
+        raise UserError(f"{problem}it shows no auxiliary image, so name outlier methods alone, or add exposure")
 
 
 def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:
@@ -128,7 +128,7 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
         UserError: the recipe's keys do not go together, or something is missing.
     """
     train_file, selection = ImageFile(IMAGES / "train.parquet"), select(recipe, settings)
-    check(recipe, selection is not None and selection.has_outliers, name)
+    check(recipe, selection, name)
     found = Ingredients([settings.pool(train_file, settings.batch)], train_file.classes)
     if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
         found.pools.append(settings.pool(selection, settings.auxiliary_batch))

@@ -249,6 +249,12 @@ class TestStages:
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
         refused(stage(finished, "train", "baseline"), "information", "none of the recipe's outliers", "boundary")
 
+    def test_id_images_that_no_batch_would_have(self, finished: Path) -> None:
+        term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
+        change = {"auxiliary": ["boundary", "decoded-id"], "information": term}
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "decoded-id", "name outlier methods alone")
+
     def test_training_that_diverges(self, finished: Path) -> None:
         before = (finished / "data/models/recipes/baseline/s0/model.safetensors").read_bytes()
         edit(finished, lambda settings: settings["train"].update(learning_rate=1e30))

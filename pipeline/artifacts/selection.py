@@ -27,7 +27,8 @@ class Selection:
 
     Attributes:
         sizes: images of each piece, a shard.
-        has_outliers: some are outliers, not further ID images.
+        has_outliers: some are outliers.
+        has_id_images: some are further ID images.
 
     Raises:
         UserError: a dataset does not verify, or a method has too few images.
@@ -35,7 +36,7 @@ class Selection:
 
     def __init__(self, folders: Sequence[Path], methods: Sequence[str], count: int):
         self._pieces: list[tuple[Path, str, set[str]]] = []
-        self.has_outliers = False
+        self.has_outliers = self.has_id_images = False
         found: Counter[str] = Counter()
         for folder in folders:
             wanted = [method for method in methods if not found[method]]
@@ -47,6 +48,7 @@ class Selection:
                 if method in wanted and found[method] < count:
                     found[method] += 1
                     self.has_outliers |= label == OOD_LABEL
+                    self.has_id_images |= label != OOD_LABEL
                     keys.setdefault(shard, set()).add(key)
             self._pieces += [(folder, shard, keys[shard]) for shard in sorted(keys)]
         for method in methods:

@@ -54,6 +54,8 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
     Raises:
         UserError: a Hub id without its commit, a file that is missing or damaged.
     """
+    if not Path(source).is_dir() and revision is None:
+        raise UserError(f"{source}: no such folder; run `dvc repro`, or name a model of the Hub with its --revision")
     models.check_revision(source, revision)
     classifier = models.load(Classifier, source, revision=revision)
     try:

@@ -164,8 +164,10 @@ def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content:
 
 
 def test_a_model_from_the_hub_needs_its_commit() -> None:
-    with pytest.raises(UserError, match="revision None, expected the 40-digit commit"):
+    with pytest.raises(UserError, match="no such folder; .* name a model of the Hub with its --revision"):
         open_set.load("someone/some-model", None)
+    with pytest.raises(UserError, match="revision 'main', expected the 40-digit commit"):
+        open_set.load("someone/some-model", "main")
 
 
 @pytest.mark.parametrize("head", [LINEAR, COSFACE], ids=["msp", "max-cosine"])
