@@ -50,7 +50,7 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
     try:
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
             return kind.from_pretrained(str(source), **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: cannot be loaded as a model ({reason}); run the stage that writes it") from None
 

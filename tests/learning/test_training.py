@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,8 @@ def test_slow_learning_is_no_collapse() -> None:
         look({"step": step, "accuracy": 0.01 + 0.002 * (step % 5) + step / 1000})
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="a compiler is not everywhere")
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_a_compiled_network_learns_too(tmp_path: Path) -> None:
     images = stripes()
     model = Run(tmp_path, {}, compile=True).train()
