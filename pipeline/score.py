@@ -39,15 +39,16 @@ def score_model(folder: Path, settings: Params) -> Iterator[tuple[str, str, Outp
     found = {path.stem: outputs.load(path) for path in sorted(folder.glob("*.parquet")) if path.stem != "head"}
     if missing := {"train", "val", "test"} - set(found):
         raise UserError(f"{folder}: no {sorted(missing)} outputs; run `dvc repro infer`")
-    head = outputs.load_head(folder / "head.parquet")
-    for name, options in settings.detectors.items():
-        scorer = detectors.fit(name, options, found["train"], head)
-        for set_name in sorted(set(found) - {"train"}):
-            scores = scorer(found[set_name])
+    head, names = outputs.load_head(folder / "head.parquet"), sorted(set(found) - {"train"})
+    together = outputs.concatenate([found[name] for name in names])  # one call costs less than one a set
+    ends = np.cumsum([len(found[name]) for name in names])[:-1]
+    for detector, options in settings.detectors.items():
+        scorer = detectors.fit(detector, options, found["train"], found["val"], head)
+        for name, scores in zip(names, np.split(scorer(together), ends), strict=True):
             # outliers may well all look the same to a classifier; ID images never
-            if not np.isfinite(scores).all() or (found[set_name].role == "id" and np.ptp(scores) == 0):
-                raise UserError(f"{folder}: {name} on {set_name}: constant or not finite; drop it from score.detectors")
-            yield name, set_name, found[set_name], scores
+            if not np.isfinite(scores).all() or (found[name].role == "id" and np.ptp(scores) == 0):
+                raise UserError(f"{folder}: {detector} on {name}: constant or not finite; drop it from score.detectors")
+            yield detector, name, found[name], scores
 
 
 def measure(scores: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +72,9 @@ def _spread(values: pd.Series) -> dict[str, float]:
 
 
 def _spreads(block: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {metric: _spread(block.groupby("seed")[metric].mean()) for metric in METRIC_NAMES}
+    """Each metric's mean over sets for each seed, then its spread."""
+    by_seed = block.groupby("seed")[list(METRIC_NAMES)].mean()
+    return {metric: _spread(by_seed[metric]) for metric in METRIC_NAMES}
 
 
 def summarise(

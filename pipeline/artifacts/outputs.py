@@ -5,6 +5,7 @@ metadata holds the set's role. `head.parquet` has a row a class, `weight` and `b
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -39,6 +40,14 @@ class Head:
 
     weight: Tensor
     bias: Tensor
+
+
+def concatenate(parts: Sequence[Outputs]) -> Outputs:
+    """The images of several sets as one, with the first one's role."""
+    labels, logits, features = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "logits", "features")
+    )
+    return Outputs([key for part in parts for key in part.keys], labels, logits, features, parts[0].role)
 
 
 def write(path: Path, outputs: Outputs) -> None:

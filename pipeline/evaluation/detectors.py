@@ -1,6 +1,6 @@
 """Detectors of pytorch-ood on cached logits and features. A score is larger for OOD.
 
-Adding one is one line in `DETECTORS`.
+Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone.
 """
 
 import logging
@@ -8,7 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from pytorch_ood.detector import KNN, EnergyBased, Mahalanobis, MaxLogit, MaxSoftmax, ViM
+from pytorch_ood.detector import (
+    ASH,
+    DICE,
+    GEN,
+    KNN,
+    RMD,
+    SCALE,
+    SHE,
+    EnergyBased,
+    Mahalanobis,
+    MaxLogit,
+    MaxSoftmax,
+    ReAct,
+    TemperatureScaling,
+    ViM,
+)
 from torch import Tensor
 
 from pipeline.artifacts.outputs import Head, Outputs
@@ -16,6 +31,11 @@ from pipeline.errors import UserError
 from pipeline.learning.scores import max_cosine
 
 logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
+
+
+def classify(head: Head) -> Callable[[Tensor], Tensor]:
+    """The last layer as a function of features (n, d), or of feature maps that are pooled already (n, d, 1, 1)."""
+    return lambda features: features.flatten(1) @ head.weight.T + head.bias
 
 
 class MaxCosine:
@@ -35,22 +55,38 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "msp": lambda head, **options: MaxSoftmax(None, **options),
     "max-logit": lambda head, **options: MaxLogit(None, **options),
     "energy": lambda head, **options: EnergyBased(None, **options),
+    "gen": lambda head, **options: GEN(None, **options),
+    "temperature": lambda head, **options: TemperatureScaling(None, **options),
     "knn": lambda head, **options: KNN(None, **options),
     "mahalanobis": lambda head, **options: Mahalanobis(None, **options),
+    "rmd": lambda head, **options: RMD(None, **options),
     "vim": lambda head, **options: ViM(None, w=head.weight, b=head.bias, **options),
     "max-cosine": lambda head, **options: MaxCosine(head.weight, **options),
+    "she": lambda head, **options: SHE(None, classify(head), **options),
+    "dice": lambda head, **options: DICE(None, head.weight, head.bias, **options),
+    "react": lambda head, **options: ReAct(None, classify(head), **options),
+    "ash-b": lambda head, **options: ASH(None, classify(head), variant="ash-b", **options),
+    "scale": lambda head, **options: SCALE(None, classify(head), **options),
 }
 Scorer = Callable[[Outputs], np.ndarray]
 
 
-def fit(name: str, options: dict[str, Any], train: Outputs, head: Head) -> Scorer:
-    """A detector fitted on the ID training outputs: a function from outputs to scores, float64 (n,).
+def as_maps(features: Tensor) -> Tensor:
+    """Pooled features (n, d) as feature maps (n, d, 1, 1), on which OpenOOD has ReAct, ASH and SCALE act."""
+    return features[:, :, None, None]
 
-    Logit detectors see float64, so that confident softmaxes do not tie at 1.
+
+def fit(name: str, options: dict[str, Any], train: Outputs, val: Outputs, head: Head) -> Scorer:
+    """A detector fitted on ID outputs: a function from outputs to scores, float64 (n,).
+
+    What is estimated from features is so on training outputs; ReAct's threshold, as in OpenOOD, and the temperature
+    on validation outputs. Logit detectors see float64, so that confident softmaxes do not tie at 1.
 
     Args:
         name: a key of `DETECTORS`.
         options: arguments of the pytorch-ood class.
+        train: of the ID training images.
+        val: of the ID validation images.
 
     Raises:
         UserError: the detector is unknown, or its options do not fit.
@@ -59,9 +95,20 @@ def fit(name: str, options: dict[str, Any], train: Outputs, head: Head) -> Score
         raise UserError(f"params.yaml: score.detectors: unknown {name!r}; expected some of {', '.join(DETECTORS)}")
     try:
         detector = DETECTORS[name](head, **options)
-        if not hasattr(detector, "fit_features"):
-            return lambda outputs: detector.predict_logits(outputs.logits.double()).numpy()
-        detector.fit_features(train.features, train.labels)
+        if hasattr(detector, "fit_features"):
+            detector.fit_features(train.features, train.labels)
+        elif hasattr(detector, "fit_feature_maps"):
+            detector.fit_feature_maps(as_maps(val.features), val.labels)
+        elif hasattr(detector, "fit_logits"):
+            detector.fit_logits(val.logits.double(), val.labels)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"params.yaml: score.detectors.{name}: {options}: {error}; correct its options") from None
-    return lambda outputs: detector.predict_features(outputs.features).double().numpy()
+    return lambda outputs: _score(detector, outputs).detach().double().numpy()
+
+
+def _score(detector: Any, outputs: Outputs) -> Tensor:
+    if hasattr(detector, "predict_features"):
+        return detector.predict_features(outputs.features)
+    if hasattr(detector, "predict_feature_maps"):
+        return detector.predict_feature_maps(as_maps(outputs.features))
+    return detector.predict_logits(outputs.logits.double())

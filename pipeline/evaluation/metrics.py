@@ -4,7 +4,7 @@ A score is larger for OOD. All values are in percent.
 """
 
 import numpy as np
-from sklearn.metrics import auc, roc_curve
+from sklearn.metrics import roc_curve
 
 METRICS = ("auroc", "fpr95", "fpr95_id_positive", "aupr_in", "aupr_out")
 RECALL = 0.95
@@ -28,7 +28,7 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
     fpr, tpr, _ = roc_curve(is_ood, scores, drop_intermediate=False)  # from nothing flagged to everything
     let_pass, misses = 1 - fpr[::-1], 1 - tpr[::-1]  # the same thresholds with ID as the positive class
     values = {
-        "auroc": auc(fpr, tpr),
+        "auroc": np.trapezoid(tpr, fpr),
         "fpr95": fpr[np.argmax(tpr >= RECALL)],
         "fpr95_id_positive": _fpr_nearest(misses, let_pass),
         "aupr_in": _aupr(misses * len(ood_scores), let_pass * len(id_scores)),
@@ -40,7 +40,7 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
 def _aupr(false_positives: np.ndarray, true_positives: np.ndarray) -> float:
     """Area by the trapezoid rule under precision over recall, from (0, 1), as scikit-learn's curve has it."""
     precision = true_positives[1:] / (true_positives[1:] + false_positives[1:])
-    return auc(true_positives / true_positives[-1], np.concatenate([[1.0], precision]))
+    return float(np.trapezoid(np.concatenate([[1.0], precision]), true_positives / true_positives[-1]))
 
 
 def _fpr_nearest(fpr: np.ndarray, tpr: np.ndarray) -> float:

@@ -11,7 +11,8 @@ from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.errors import UserError
 from pipeline.evaluation.detectors import DETECTORS, fit
 
-OPTIONS = {"knn": {"k": 5}, "vim": {"d": 4}}
+OPTIONS = {"knn": {"k": 5}, "vim": {"d": 4}, "dice": {"p": 0.5}}
+SELECTIVE = ("ash-b", "scale")  # they act on activations that are not negative
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def test_every_detector_finds_what_is_far_and_unsure(head: Head) -> None:
     features -= features @ torch.linalg.pinv(head.weight) @ head.weight  # nothing the classes would see
     logits = features @ head.weight.T + head.bias
     unknown = Outputs(known.keys, known.labels, logits, features, "far")
-    for name in DETECTORS:
-        score = fit(name, OPTIONS.get(name, {}), train, head)
+    for name in set(DETECTORS) - set(SELECTIVE):
+        score = fit(name, OPTIONS.get(name, {}), train, known, head)
         assert np.median(score(unknown)) > np.median(score(known)), name
 
 
@@ -44,7 +45,7 @@ def test_logit_scores_by_their_formulas(head: Head) -> None:
     expected = {"msp": -softmax(logits, axis=1).max(axis=1), "max-logit": -logits.max(axis=1)}
     expected["energy"] = -logsumexp(logits, axis=1)
     for name, values in expected.items():
-        np.testing.assert_allclose(fit(name, {}, train, head)(train), values, rtol=1e-9)
+        np.testing.assert_allclose(fit(name, {}, train, train, head)(train), values, rtol=1e-9)
 
 
 def test_feature_scores_against_scikit_learn(head: Head) -> None:
@@ -53,23 +54,92 @@ def test_feature_scores_against_scikit_learn(head: Head) -> None:
         part.features.numpy() / np.linalg.norm(part.features.numpy(), axis=1, keepdims=True) for part in (train, test)
     ]
     nearest = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(unit[0]).kneighbors(unit[1])[0][:, -1]
-    np.testing.assert_allclose(fit("knn", {"k": 5}, train, head)(test), nearest, rtol=1e-4)
+    np.testing.assert_allclose(fit("knn", {"k": 5}, train, test, head)(test), nearest, rtol=1e-4)
 
     features, labels = train.features.numpy(), train.labels.numpy()
     means = np.stack([features[labels == label].mean(axis=0) for label in range(3)])
     tied = EmpiricalCovariance(assume_centered=True).fit(features - means[labels])
     distances = np.stack([tied.mahalanobis(test.features.numpy() - mean) for mean in means]).min(axis=0)
-    ours = fit("mahalanobis", {}, train, head)(test)
+    ours = fit("mahalanobis", {}, train, test, head)(test)
     np.testing.assert_allclose(ours * 2 * len(features), distances, rtol=1e-3)  # pytorch-ood: half, not divided by n
 
 
 def test_confident_softmaxes_do_not_tie(head: Head) -> None:
     logits = torch.tensor([[20.0 + i / 10, 0.0, 0.0] for i in range(50)])
     confident = Outputs([str(i) for i in range(50)], torch.zeros(50, dtype=torch.int64), logits, logits, "id")
-    assert len(set(fit("msp", {}, confident, head)(confident))) == 50
+    assert len(set(fit("msp", {}, confident, confident, head)(confident))) == 50
 
 
 @pytest.mark.parametrize(("name", "options"), [("nothing", {}), ("msp", {"q": 1}), ("knn", {"k": 10_000})])
 def test_bad_detectors_are_named(head: Head, name: str, options: dict[str, int]) -> None:
     with pytest.raises(UserError, match=f"score.detectors.*{name}"):
-        fit(name, options, outputs(head, 60, 1), head)
+        fit(name, options, outputs(head, 60, 1), outputs(head, 60, 2), head)
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    return -logsumexp(logits, axis=1)
+
+
+def relu(said: Outputs, head: Head) -> Outputs:
+    """The same with features as they come out of a ReLU."""
+    features = said.features.relu()
+    return Outputs(said.keys, said.labels, features @ head.weight.T + head.bias, features, said.role)
+
+
+def test_gen_and_temperature_by_their_formulas(head: Head) -> None:
+    train, val = outputs(head, 60, 1), outputs(head, 300, 2, scale=4.0)
+    p = np.clip(softmax(val.logits.double().numpy(), axis=1), 1e-7, 1 - 1e-7)
+    np.testing.assert_allclose(fit("gen", {}, train, val, head)(val), (p**0.1 * (1 - p) ** 0.1).mean(axis=1), rtol=1e-6)
+    logits, labels = val.logits.double().numpy(), val.labels.numpy()
+    found = -fit("temperature", {}, train, val, head)(val)
+
+    def loss(temperature: float) -> float:
+        scaled = logits / temperature
+        return float((logsumexp(scaled, axis=1) - scaled[np.arange(300), labels]).mean())
+
+    grid = np.linspace(0.2, 20, 2000)
+    fitted = min(grid, key=lambda t: np.abs(softmax(logits / t, axis=1).max(axis=1) - found).max())
+    assert np.abs(softmax(logits / fitted, axis=1).max(axis=1) - found).max() < 0.01
+    assert loss(fitted) < loss(1.0)
+
+
+def test_relative_mahalanobis_against_scikit_learn(head: Head) -> None:
+    train, test = outputs(head, 200, 1), outputs(head, 50, 2)
+    features, labels = train.features.numpy(), train.labels.numpy()
+    means = np.stack([features[labels == label].mean(axis=0) for label in range(3)])
+    tied = EmpiricalCovariance(assume_centered=True).fit(features - means[labels])
+    whole = EmpiricalCovariance().fit(features)
+    to_class = np.stack([tied.mahalanobis(test.features.numpy() - mean) for mean in means]).min(axis=0)
+    expected = to_class - whole.mahalanobis(test.features.numpy())
+    np.testing.assert_allclose(fit("rmd", {}, train, test, head)(test) * 200, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_reshaped_activations_by_hand(head: Head) -> None:
+    """ReAct clips at a percentile of ID validation activations, ASH-B keeps the largest and makes them equal, SCALE
+    stretches all by exp(sum / sum of the kept), DICE keeps the weights that contribute most on average."""
+    train, val, test = (relu(outputs(head, n, seed), head) for n, seed in ((200, 1), (100, 2), (20, 3)))
+    features, weight, bias = test.features.numpy(), head.weight.numpy(), head.bias.numpy()
+    threshold = np.percentile(val.features.numpy(), 90)
+    clipped = np.minimum(features, threshold) @ weight.T + bias
+    np.testing.assert_allclose(fit("react", {"percentile": 0.9}, train, val, head)(test), energy(clipped), rtol=1e-4)
+    kept = np.zeros_like(features)
+    np.put_along_axis(kept, np.argsort(features, axis=1)[:, 4:], 1, axis=1)  # of eight
+    total = features.sum(axis=1, keepdims=True)
+    equal = kept * total / kept.sum(axis=1, keepdims=True)
+    found = fit("ash-b", {"percentile": 0.5}, train, val, head)(test)
+    np.testing.assert_allclose(found, energy(equal @ weight.T + bias), rtol=1e-4)
+    stretched = features * np.exp(total / (features * kept).sum(axis=1, keepdims=True))
+    found = fit("scale", {"percentile": 0.5}, train, val, head)(test)
+    np.testing.assert_allclose(found, energy(stretched @ weight.T + bias), rtol=1e-4)
+    contribution = train.features.numpy().mean(axis=0) * weight
+    masked = np.where(contribution > np.percentile(contribution, 50), weight, 0)
+    found = fit("dice", {"p": 0.5}, train, val, head)(test)
+    np.testing.assert_allclose(found, energy(features @ masked.T + bias), rtol=1e-4)
+
+
+def test_she_is_the_product_with_the_mean_of_the_class(head: Head) -> None:
+    train, test = outputs(head, 200, 1), outputs(head, 30, 2)
+    right = train.logits.argmax(dim=1) == train.labels
+    means = torch.stack([train.features[right & (train.labels == label)].mean(dim=0) for label in range(3)])
+    expected = -(test.features * means[test.logits.argmax(dim=1)]).sum(dim=1)
+    np.testing.assert_allclose(fit("she", {}, train, test, head)(test), expected.numpy(), rtol=1e-4)
