@@ -7,7 +7,7 @@ Why: `mixup` asks this model for images of two classes at once, `embedding` for 
 has. So it learns from classes and from the teacher's features in turn.
 """
 
-from functools import partial
+from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
 
@@ -76,13 +76,15 @@ def train(data: TrainingData, settings: Params, seed: int) -> tuple[ConditionalU
     average = EMAModel(model.parameters(), decay=settings.ema)
     inputs = fingerprint(LATENTS / "train.arrow", MODELS / "teacher", MODELS / "autoencoder")
     identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
-    data_batches = partial(
-        diffusion.latent_batches, data, settings.batch, settings.by_features, settings.unconditional, seed
-    )
+
+    def batches(start: int) -> Iterator[diffusion.Batch]:
+        every = diffusion.latent_batches(data, settings.batch, settings.by_features, settings.unconditional, seed)
+        return islice(every, start, None)
+
     history = fit(
         model,
         torch.optim.AdamW(model.parameters(), lr=settings.learning_rate),
-        lambda start: islice(data_batches(), start, None),
+        batches,
         diffusion.objective(model.noise_schedule),
         steps=settings.steps,
         description="diffusion",

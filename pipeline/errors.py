@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+def one_line(error: Exception) -> str:
+    """What a library's exception says, without its line breaks."""
+    return " ".join(str(error).split())

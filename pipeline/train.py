@@ -51,11 +51,12 @@ class Recipe(Terms):
 
 @dataclass
 class Ingredients:
-    """What training a recipe takes, loaded once for all seeds: ID and auxiliary images, the teacher, the outliers
-    to pair ID features with."""
+    """What training a recipe takes, loaded once for all seeds: ID and auxiliary images, the hashes of all that is
+    read, the teacher, the outliers to pair ID features with."""
 
     pools: list[Pool]
     classes: list[str]
+    inputs: list[str]
     teacher: Classifier | None = None
     bank: Bank | None = None
 
@@ -129,7 +130,9 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
     """
     train_file, selection = ImageFile(IMAGES / "train.parquet"), select(recipe, settings)
     check(recipe, selection, name)
-    found = Ingredients([settings.pool(train_file, settings.batch)], train_file.classes)
+    data = [train_file.path, MODELS / "teacher"]
+    data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
+    found = Ingredients([settings.pool(train_file, settings.batch)], train_file.classes, fingerprint(*data))
     if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
         found.pools.append(settings.pool(selection, settings.auxiliary_batch))
     if recipe.distillation or recipe.information:
@@ -143,10 +146,8 @@ def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredi
     """Train the recipe's classifier of one seed, its curves on disk as they grow."""
     model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], found.classes)
     objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
-    data = [IMAGES / "train.parquet", MODELS / "teacher"]
-    data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
     with Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None) as live:
-        kept = Kept(checkpoint, [recipe.model_dump(), fingerprint(*data)], partial(draw_curves, live))
+        kept = Kept(checkpoint, [recipe.model_dump(), found.inputs], partial(draw_curves, live))
         train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
     return model
 

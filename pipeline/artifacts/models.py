@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -51,8 +52,25 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
             return kind.from_pretrained(str(source), **options)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source}: cannot be loaded as a model ({reason}); run the stage that writes it") from None
+        raise UserError(
+            f"{source}: cannot be loaded as a model ({one_line(error)}); run the stage that writes it"
+        ) from None
+
+
+def file(source: str, revision: str | None, name: str) -> Path:
+    """A file of a local folder, which need not be there, or of a Hub repository at a commit.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    if Path(source).is_dir():
+        return Path(source) / name
+    try:
+        return Path(hf_hub_download(source, name, revision=revision))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model {source!r}: {name} cannot be downloaded ({one_line(error)}); check its name and commit"
+        ) from None
 
 
 def weights_file(source: str, revision: str | None) -> Path:
@@ -61,15 +79,29 @@ def weights_file(source: str, revision: str | None) -> Path:
     Raises:
         UserError: there is none, or it cannot be downloaded.
     """
-    if (folder := Path(source)).is_dir():
-        if not (path := folder / "model.safetensors").is_file():
-            raise UserError(f"{folder}: no model.safetensors (pickles are never loaded); convert the weights")
-        return path
+    if not (path := file(source, revision, "model.safetensors")).is_file():
+        raise UserError(f"{source}: no model.safetensors (pickles are never loaded); convert the weights")
+    return path
+
+
+def upload(folder: Path, repository: str, kind: str, patterns: Sequence[str], message: str) -> str:
+    """Upload what the patterns name to a Hub repository of a kind (`model`, `dataset`); gives the commit.
+
+    Raises:
+        UserError: the Hub refuses.
+    """
+    api = HfApi()
     try:
-        return Path(hf_hub_download(source, "model.safetensors", revision=revision))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"model {source!r}: cannot be downloaded ({reason}); check its name and commit") from None
+        api.create_repo(repository, repo_type=kind, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, repo_type=kind, folder_path=folder, allow_patterns=list(patterns),
+            commit_message=message,
+        )  # fmt: skip
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{repository}: the Hub refused ({one_line(error)}); check the name and `hf auth login`"
+        ) from None
+    return done.oid
 
 
 def push(folder: Path, repository: str) -> str:
@@ -80,16 +112,7 @@ def push(folder: Path, repository: str) -> str:
     """
     if missing := [name for name in PUBLISHED if not (folder / name).is_file()]:
         raise UserError(f"{folder}: no {', '.join(missing)}; name a folder that `train` wrote")
-    api = HfApi()
-    try:
-        api.create_repo(repository, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repository, folder_path=folder, allow_patterns=list(PUBLISHED), commit_message="Classifier"
-        )
-    except (HfHubHTTPError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{repository}: the Hub refused ({reason}); check the name and `hf auth login`") from None
-    return done.oid
+    return upload(folder, repository, "model", PUBLISHED, "Classifier")
 
 
 def check_revision(source: str, revision: str | None) -> None:

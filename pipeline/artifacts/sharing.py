@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from pipeline.artifacts import outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import replacing, write_json
 from pipeline.artifacts.images import decode
-from pipeline.artifacts.models import COMMIT
+from pipeline.artifacts.models import COMMIT, upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
 from pipeline.console import track
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "*.png"]
 
@@ -147,16 +147,7 @@ def push(folder: Path, repository: str) -> str:
         UserError: the dataset does not hold, or the Hub refuses.
     """
     check(folder)
-    api = HfApi()
-    try:
-        api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repository, repo_type="dataset", folder_path=folder, allow_patterns=PUBLISHED,
-            commit_message="Outlier dataset",
-        )  # fmt: skip
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(f"{repository}: the Hub refused ({_line(error)}); check the name and `hf auth login`") from None
-    return done.oid
+    return upload(folder, repository, "dataset", PUBLISHED, "Outlier dataset")
 
 
 def pull(repository: str, revision: str, target: Path) -> dict[str, Any]:
@@ -173,9 +164,7 @@ def pull(repository: str, revision: str, target: Path) -> dict[str, Any]:
                 repository, repo_type="dataset", revision=revision, local_dir=partial, allow_patterns=PUBLISHED
             )
         except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-            raise UserError(f"{repository}: cannot be downloaded ({_line(error)}); check the name and commit") from None
+            raise UserError(
+                f"{repository}: cannot be downloaded ({one_line(error)}); check the name and commit"
+            ) from None
         return check(partial)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

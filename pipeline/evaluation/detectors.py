@@ -44,9 +44,6 @@ class MaxCosine:
     def __init__(self, weight: Tensor):
         self.weight = weight
 
-    def fit_features(self, features: Tensor, labels: Tensor) -> None:
-        """There is nothing to fit."""
-
     def predict_features(self, features: Tensor) -> Tensor:
         return max_cosine(features, self.weight)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.learning import heads
 
 WIDE_RESNET, RESNET, TIMM = re.compile(r"wrn-(\d+)-(\d+)"), re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
@@ -107,7 +107,7 @@ def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
             if missing := set(made.state_dict()) - set(file.keys()):
                 raise KeyError(f"{len(missing)} of its weights are missing, {min(missing)} for one")
     except (RuntimeError, KeyError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise UserError(f"{weights}: not weights of {network} ({reason}); name the network they belong to") from None
     model.backbone.load_state_dict(made.state_dict())
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -78,6 +79,10 @@ class Pool:
         data: the data set.
         batch: images of one draw.
         in_memory: hold all images on the device; else a window of pieces at a time, the next one read ahead.
+
+    Attributes:
+        shape: of one image, (channels, height, width).
+        statistics: mean and standard deviation in 0..1 of each channel, exact, from a piece at a time.
     """
 
     def __init__(self, data: Pieces, batch: int, augmentation: Augmentation, in_memory: bool):
@@ -91,8 +96,13 @@ class Pool:
         for step, (pixels, labels) in enumerate(parts, start):
             yield Batch(self.augmentation(as_images(pixels), seed, step), labels)
 
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = (self.held or self.data.load(0))[0].shape[1:]
+        return channels, height, width
+
+    @cached_property
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation in 0..1 of each channel, exact, a piece at a time."""
         count, total, squares = 0, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         for pixels in [self.held[0]] if self.held else (self.data.load(i)[0] for i in range(len(self.data.sizes))):
             values = pixels.transpose(0, 1).flatten(1).long()  # whole numbers: no rounding, any order

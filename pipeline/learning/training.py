@@ -150,6 +150,6 @@ def train_classifier(
 def untrained(settings: Training, seed: int, head: dict[str, Any], pool: Pool, classes: list[str]) -> Classifier:
     """A classifier for the images of a pool, on the device, its weights drawn from the seed."""
     set_seed(seed)
-    example = pool.data.load(0)[0]
-    model = Classifier(settings.network, head, classes, example.shape[-1], example.shape[1], *pool.statistics())
+    channels, size, _ = pool.shape
+    model = Classifier(settings.network, head, classes, size, channels, *pool.statistics)
     return model.to(Accelerator().device).to(memory_format=torch.channels_last)

@@ -1,18 +1,16 @@
 """A classifier with its score and threshold: what tells the known from the unknown."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from huggingface_hub import hf_hub_download
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pipeline.artifacts import models
 from pipeline.artifacts.files import read_json
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.learning.networks import Classifier
 from pipeline.learning.scores import SCORES
 from pipeline.params import Section
@@ -59,12 +57,9 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
     models.check_revision(source, revision)
     classifier = models.load(Classifier, source, revision=revision)
     try:
-        remote = not Path(source).is_dir()
-        path = hf_hub_download(source, "detector.json", revision=revision) if remote else Path(source) / "detector.json"
-        detector = Detector.model_validate_json(json.dumps(read_json(Path(path))))
-    except (OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source}: detector.json does not fit ({reason}); get the model again") from None
+        detector = Detector.model_validate(read_json(models.file(source, revision, "detector.json")))
+    except ValidationError as error:
+        raise UserError(f"{source}: detector.json does not fit ({one_line(error)}); get the model again") from None
     return OpenSetClassifier(classifier, detector).to(Accelerator().device).eval()
 
 

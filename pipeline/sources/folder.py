@@ -9,7 +9,7 @@ from datasets import Image, load_dataset
 from datasets.utils.logging import disable_progress_bar
 
 from pipeline.artifacts.images import OOD_LABEL, Picture
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.sources.collection import Collection, OODSet, Role
 
 
@@ -47,8 +47,7 @@ def _read(folder: Path, labelled: bool) -> tuple[list[str], list[Picture]]:
                 "imagefolder", data_files=everything, split="train", drop_labels=not labelled, cache_dir=cache
             )
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{folder}: cannot be read as images ({reason}); check the folder") from None
+            raise UserError(f"{folder}: cannot be read as images ({one_line(error)}); check the folder") from None
         names = data.features["label"].names if "label" in data.features else []
         return names, [_picture(folder, row) for row in data.cast_column("image", Image(decode=False))]
 

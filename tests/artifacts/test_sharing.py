@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import sharing
+from pipeline.artifacts import models, sharing
 from pipeline.artifacts.files import sha256
 from pipeline.errors import UserError
 
@@ -106,7 +106,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert revision == COMMIT
         copy(store, local_dir, allow_patterns)
 
-    monkeypatch.setattr(sharing, "HfApi", Api)
+    monkeypatch.setattr(models, "HfApi", Api)
     monkeypatch.setattr(sharing, "snapshot_download", download)
     return store
 

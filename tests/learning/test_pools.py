@@ -100,7 +100,7 @@ def test_statistics_are_those_of_all_pixels(in_memory: bool) -> None:
 
     data = Coloured([5, 9, 1])
     pixels = torch.cat([data.load(piece)[0] for piece in range(3)]).double() / 255
-    mean, std = Pool(data, 2, PLAIN, in_memory).statistics()
+    mean, std = Pool(data, 2, PLAIN, in_memory).statistics
     assert mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), rel=1e-9)
     assert std == pytest.approx(pixels.std(dim=(0, 2, 3)).tolist(), rel=1e-9)
 

@@ -192,8 +192,8 @@ def test_the_exported_file_says_the_same_at_any_batch_size(tmp_path: Path, head:
 
 def test_a_pushed_model_is_the_whole_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Api:
-        def create_repo(self, repository: str, *, exist_ok: bool) -> None:
-            assert (repository, exist_ok) == ("me/classifier", True)
+        def create_repo(self, repository: str, *, repo_type: str, exist_ok: bool) -> None:
+            assert (repository, repo_type, exist_ok) == ("me/classifier", "model", True)
 
         def upload_folder(self, *, folder_path: Path, allow_patterns: list[str], **_: Any) -> SimpleNamespace:
             (tmp_path / "hub").mkdir()
