@@ -49,11 +49,30 @@ def _register(stage: str) -> None:
         @app.command(stage, help=_help(stage))
         def _(recipe: Annotated[str, typer.Argument(help="a name under `recipes` in params.yaml")]) -> None:
             _run(stage, recipe)
+    elif stage == "score":
+        app.command(stage, help=_help(stage))(_score)
     else:
 
         @app.command(stage, help=_help(stage))
         def _() -> None:
             _run(stage)
+
+
+def _score(
+    outputs: Annotated[
+        Path | None,
+        typer.Option(help="score these, not data/outputs: a model's folder, or RECIPE/s<seed> folders"),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="with --outputs: folder of the tables, else OUTPUTS-metrics")] = None,
+    detectors: Annotated[str | None, typer.Option(help="with --outputs: some detectors by name, with commas")] = None,
+) -> None:
+    if outputs is None:
+        return _run("score")
+    from pipeline.score import elsewhere
+
+    target = to or outputs.with_name(f"{outputs.name}-metrics")
+    elsewhere(outputs, target, detectors.split(",") if detectors else None)
+    typer.echo(f"{target}: summary.json and the other tables, see metrics/ in README.md")
 
 
 for _stage in STAGES:

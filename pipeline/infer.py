@@ -1,41 +1,63 @@
 """Cache logits and features of every image for every trained model.
 
 Reads: data/images, data/models/recipes, data/controls/decoded-test.parquet if there is one.
-Writes: data/outputs/RECIPE/s<seed>/<set>.parquet (logits and features) and head.parquet.
+Writes: data/outputs/RECIPE/s<seed>/, see artifacts/outputs.py, with the score the model ships with (`own`) and those of
+detectors that need images.
 Why: scoring can then change and rerun in seconds, without a network or a GPU.
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 from pydantic import PositiveInt
 
 from pipeline import params
 from pipeline.artifacts import images, models, outputs
-from pipeline.artifacts.files import replacing
+from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, OUTPUTS
-from pipeline.artifacts.outputs import Head, Outputs
+from pipeline.artifacts.outputs import SPLITS, Head, Outputs
 from pipeline.console import say, track
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
+from pipeline.evaluation import image_detectors
+from pipeline.evaluation.grid import combinations, label
+from pipeline.learning.networks import Classifier, as_images, predict
+from pipeline.learning.scores import SCORES
 
 
 class Params(params.Section):
     batch: PositiveInt
+    detectors: dict[str, dict[str, Any]]
 
 
-def outputs_of(model: Classifier, image_set: ImageSet, batch: int) -> Outputs:
-    """Logits and features of a whole set."""
-    logits, features = predict(model, image_set.pixels, batch)
-    return Outputs(image_set.keys, image_set.labels, logits, features, image_set.role)
+def scores_of(model: Classifier, image_set: ImageSet, settings: Params) -> dict[str, np.ndarray]:
+    """Scores of a whole set by the detectors that need images, float64 (n,), by the detector with its arguments."""
+    found = {}
+    for name, choices in settings.detectors.items():
+        for options in combinations(choices):
+            detector = image_detectors.build(name, options, lambda images: model(images)[0])
+            chunks = image_set.pixels.split(settings.batch)
+            parts = [detector(as_images(chunk.to(model.mean.device))).double().cpu() for chunk in chunks]
+            found[label(name, options)] = torch.cat(parts).numpy()
+    return found
 
 
-def load_sets() -> dict[str, ImageSet]:
+def outputs_of(model: Classifier, own: str, image_set: ImageSet, settings: Params) -> Outputs:
+    """Logits, features and scores of a whole set; `own` is the score the model ships with."""
+    logits, features = predict(model, image_set.pixels, settings.batch)
+    scores = {"own": SCORES[own](logits, features, model.head.weight.cpu()).numpy()}
+    scores |= scores_of(model, image_set, settings)
+    return Outputs(image_set.keys, image_set.labels, logits, features, scores)
+
+
+def load_sets() -> list[tuple[str, ImageSet]]:
     """Every image set by name: the ID splits, the OOD sets, and decoded ID images where the controls bring them."""
-    paths = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")] + images.ood_sets(IMAGES)
+    paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
-    return {path.stem: images.load(path) for path in [*paths, *([decoded] if decoded.exists() else [])]}
+    return [(path.stem, images.load(path)) for path in [*paths, *([decoded] if decoded.exists() else [])]]
 
 
 def model_folders() -> list[Path]:
@@ -57,12 +79,13 @@ def main() -> None:
     settings, folders, sets = params.read("infer", Params), model_folders(), load_sets()
     with replacing(OUTPUTS) as target:
         for folder in track(folders, "infer", len(folders)):
-            _infer(folder, target / folder.parent.name / folder.name, sets, settings.batch)
-    say(f"infer: {len(folders)} models, {len(sets)} sets, {sum(map(len, sets.values()))} images")
+            _infer(folder, target / folder.parent.name / folder.name, sets, settings)
+    say(f"infer: {len(folders)} models, {len(sets)} sets, {sum(len(found) for _, found in sets)} images")
 
 
-def _infer(model_folder: Path, target: Path, sets: dict[str, ImageSet], batch: int) -> None:
+def _infer(model_folder: Path, target: Path, sets: list[tuple[str, ImageSet]], settings: Params) -> None:
     model = models.load(Classifier, model_folder).to(Accelerator().device)
-    for name, image_set in sets.items():
-        outputs.write(target / f"{name}.parquet", outputs_of(model, image_set, batch))
+    own = read_json(model_folder / "detector.json")["score"]
+    for name, image_set in sets:
+        outputs.write(outputs.path_of(target, name, image_set.role), outputs_of(model, own, image_set, settings))
     outputs.write_head(target / "head.parquet", Head(model.head.weight.cpu(), model.head.bias.cpu()))

@@ -1,139 +1,116 @@
-"""Fix the splits: check, resize, split and hash the images.
+"""Fix the splits: check, resize, split, hash and audit the images.
 
-Reads: a source (`digits` from installed packages, or `folder` from disk).
+Reads: a benchmark of pipeline/benchmarks, or your own images (`folder`).
 Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/manifest.json.
 Why: every later stage sees the same images; nothing that is chosen on validation has seen a test image.
 """
 
-import hashlib
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import numpy as np
-from pydantic import Field
+from typing import Any
 
 from pipeline import params
 from pipeline.artifacts import images
 from pipeline.artifacts.files import replacing, sha256, write_json
-from pipeline.artifacts.images import Picture, Role
+from pipeline.artifacts.images import Picture, Preprocessing, Role
 from pipeline.artifacts.layout import IMAGES
 from pipeline.console import say, track
 from pipeline.errors import UserError
-from pipeline.sources.collection import Collection
+from pipeline.sources import benchmarks, folder
+from pipeline.sources.audit import Facts, compare
+from pipeline.sources.benchmarks import Record
+from pipeline.sources.collection import Collection, Item
 from pipeline.sources.preprocess import conform
 
-Fraction = Annotated[float, Field(gt=0, lt=0.5)]
-Folders = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], str]
-MINIMUM_PER_CLASS = 10  # fewer images than this cannot be split three ways and mean anything
+REFERENCE = {"near": "test", "far": "test", "val-near": "val", "val-far": "val"}  # role -> ID split it is held against
 
 
 class Params(params.Section):
-    source: Literal["digits", "folder"]
-    size: Annotated[int, Field(ge=8)]
-    channels: Literal[1, 3]
-    val_fraction: Fraction
-    test_fraction: Fraction
-    id: str | None
-    near: Folders
-    far: Folders
-    val_near: Folders
-    val_far: Folders
+    benchmark: str
+    root: str | None
+    download: bool
+    partial: bool
+    folder: folder.Settings | None
 
 
-def collect(settings: Params) -> Collection:
-    """All images of the source that the settings name."""
-    if settings.source == "digits":
-        from pipeline.sources import digits
-
-        return digits.load()
-    from pipeline.sources import folder
-
-    if settings.id is None:
-        raise UserError("params.yaml: prepare.id is null; with source `folder`, set it to a folder of class folders")
-    roles: dict[Role, Folders] = {
-        "near": settings.near,
-        "far": settings.far,
-        "val-near": settings.val_near,
-        "val-far": settings.val_far,
-    }
-    ood = {role: {name: Path(path) for name, path in folders.items()} for role, folders in roles.items()}
-    return folder.load(Path(settings.id), ood)
+def collect(settings: Params, seed: int) -> tuple[Record, Collection]:
+    """The record of the benchmark that the settings name, and its images."""
+    if settings.benchmark != "folder":
+        expected = benchmarks.record(settings.benchmark)
+        return expected, benchmarks.load(expected, settings.root, settings.download, settings.partial)
+    if (own := settings.folder) is None:
+        raise UserError("params.yaml: prepare.folder is null; with benchmark `folder`, describe your images there")
+    form = Record(title="own images", source="folder", resize=own.resize, size=own.size, channels=own.channels)
+    return form, folder.load(own, seed)
 
 
-def encode(picture: Picture, settings: Params) -> Picture:
-    """The picture as the networks see it. One that has that form already keeps its bytes, and so its codec.
+def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> Iterator[Picture]:
+    """The images as the networks see them, their facts noted. One that has that form already keeps its bytes.
 
     Raises:
         UserError: unreadable, or neither 8-bit grey nor RGB, or colour where grey is asked for.
     """
-    pixels = images.decode(picture.data, picture.key)
-    conformed = conform(pixels, picture.key, settings.size, settings.channels)
-    if conformed is pixels:
-        return picture
-    return Picture(picture.key, images.encode_png(conformed), picture.label)
+    for item in items:
+        data = item.read()
+        pixels = images.decode(data, item.key, convert=form.source == "openood")
+        seen = conform(pixels, item.key, form.size, form.channels, form.resize)
+        facts.note(data, seen, item.label, measured)
+        yield Picture(item.key, data if seen is pixels else images.encode_png(seen), item.label)
 
 
-def unique(pictures: list[Picture]) -> list[Picture]:
-    """The pictures without later copies of the same bytes, which could stand on both sides of a split."""
-    first = {hashlib.sha256(picture.data).digest(): picture for picture in reversed(pictures)}
-    kept = set(map(id, first.values()))
-    return [picture for picture in pictures if id(picture) in kept]
+def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:
+    """Every set: name, role, images; ID images of many row groups are not in the order of their classes."""
+    splits: list[tuple[str, Role, list[Item]]] = [
+        (name, "id", collection.splits[name]) for name in ("train", "val", "test")
+    ]
+    return splits + [(f"ood/{name}", own.role, own.items) for name, own in collection.ood.items()]
 
 
-def split(pictures: list[Picture], settings: Params, seed: int) -> dict[str, list[Picture]]:
-    """Stratified, seeded train/val/test split; each part in the order of its keys.
-
-    Training images that do not fit into one piece of the file are shuffled: training mixes some pieces at a time, and
-    each should be a fair part of the whole.
-    """
-    parts: dict[str, list[Picture]] = {"train": [], "val": [], "test": []}
-    for label in sorted({picture.label for picture in pictures}):
-        members = [picture for picture in pictures if picture.label == label]
-        order = np.random.default_rng([seed, label]).permutation(len(members))
-        val, test = (round(len(members) * part) for part in (settings.val_fraction, settings.test_fraction))
-        for name, chosen in zip(("val", "test", "train"), np.split(order, [val, val + test]), strict=True):
-            parts[name] += [members[i] for i in sorted(chosen)]
-    if len(train := parts["train"]) > images.ROW_GROUP:
-        parts["train"] = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
-    return parts
-
-
-def _check_classes(collection: Collection, pictures: list[Picture]) -> None:
-    counts = Counter(picture.label for picture in pictures)
-    for label, name in enumerate(collection.classes):
-        if counts[label] < MINIMUM_PER_CLASS:
-            raise UserError(
-                f"class {name!r}: {counts[label]} different images, expected at least {MINIMUM_PER_CLASS}; "
-                "add images or remove the class's folder"
-            )
+def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[dict[str, Any], dict[str, Facts]]:
+    """Write every set; gives what the manifest says of it, and its facts."""
+    about: dict[str, Any] = {}
+    facts: dict[str, Facts] = {}
+    preprocessing = Preprocessing(expected.resize, expected.mean, expected.std)
+    sets = sets_of(collection)
+    total = sum(len(items) for _, _, items in sets)
+    progress = track(range(total), "prepare", total)
+    for name, role, items in sets:
+        if not items:
+            raise UserError(f"set {name}: no image; check its folder under `prepare` in params.yaml")
+        path, facts[name] = target / f"{name}.parquet", Facts()
+        ordered = images.mixed(items) if name == "train" else items
+        pictures = conformed(ordered, expected, facts[name], measured=name != "train")
+        shown = (picture for picture, _ in zip(pictures, progress, strict=False))
+        images.write(path, shown, collection.classes, role, preprocessing)
+        facts[name].measure()
+        about[name] = {
+            "role": role, "count": len(items), "sha256": sha256(path), "pixels": facts[name].digest,
+        }  # fmt: skip
+    return about, facts
 
 
 def main() -> None:
     settings, seed = params.read("prepare", Params), params.read("seed", int)
-    collection = collect(settings)
-    pictures = unique(collection.pictures)
-    _check_classes(collection, pictures)
-    sets: list[tuple[str, Role, list[Picture]]] = [
-        (name, "id", part) for name, part in split(pictures, settings, seed).items()
-    ]
-    sets += [(f"ood/{name}", ood.role, ood.pictures) for name, ood in collection.ood.items()]
-    manifest: dict[str, Any] = {
-        "source": settings.source,
-        "classes": collection.classes,
-        "size": settings.size,
-        "channels": settings.channels,
-        "duplicates_dropped": len(collection.pictures) - len(pictures),
-        "sets": {},
-    }
-    with replacing(IMAGES) as folder:
-        for name, role, members in track(sets, "prepare", len(sets)):
-            if not members:
-                raise UserError(f"OOD set {name}: no image; check its folder under `prepare` in params.yaml")
-            path = folder / f"{name}.parquet"
-            conformed = [encode(picture, settings) for picture in members]
-            images.write(path, conformed, collection.classes, role)
-            manifest["sets"][name] = {"role": role, "count": len(members), "sha256": sha256(path)}
-        write_json(folder / "manifest.json", manifest)
-    counts = ", ".join(f"{name} {about['count']}" for name, about in manifest["sets"].items())
-    say(f"prepare: {len(collection.classes)} classes; {counts}")
+    expected, collection = collect(settings, seed)
+    with replacing(IMAGES) as target:
+        about, facts = write_sets(target, expected, collection)
+        for name, own in about.items():
+            if own["role"] in REFERENCE:
+                own["audit"] = compare(facts[name], facts[REFERENCE[own["role"]]], facts["train"])
+        counts = {name.removeprefix("ood/"): own["count"] for name, own in about.items()}
+        pixels = {name.removeprefix("ood/"): own["pixels"] for name, own in about.items()}
+        differing = benchmarks.differences(expected, collection.classes, counts, pixels)
+        if differing and not settings.partial:
+            raise UserError(
+                f"benchmark {settings.benchmark}: {'; '.join(differing)}; get the images that belong to it, or set "
+                "prepare.partial to true, which then stands in every table"
+            )
+        manifest = {
+            "benchmark": settings.benchmark, "title": expected.title, "partial": differing,
+            "classes": collection.classes, "resize": expected.resize, "size": expected.size,
+            "channels": expected.channels, "sets": about,
+        }  # fmt: skip
+        write_json(target / "manifest.json", manifest)
+    say(f"prepare: {len(collection.classes)} classes; {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    for difference in differing:
+        say(f"warning: partial: {difference}")

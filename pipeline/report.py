@@ -1,72 +1,133 @@
-"""Write the report, one self-contained page.
+"""Write the report: one self-contained page, its figures, and its tables to paste elsewhere.
 
-Reads: metrics, data/outliers, data/controls, data/images/manifest.json.
-Writes: report/index.html, one page without anything from elsewhere.
-Why: a table of means hides what the outliers look like and where a detector fails.
+Reads: metrics, data/images, data/outliers, data/controls.
+Writes: report/index.html, a page without anything from elsewhere; report/results.md, its tables in Markdown and LaTeX;
+report/figures/*.svg.
+Why: a table of means hides what the outliers look like, where a detector fails, and whether to believe it.
 """
 
 import base64
+import io
 import platform
+from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline import params, timings
-from pipeline.artifacts import figures
+from pipeline.artifacts import images
 from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.layout import IMAGES, METRICS, REPORT
+from pipeline.artifacts.pictures import COLUMNS, contact_sheet
 from pipeline.console import say
-from pipeline.evaluation.statistics import alarms, compare
+from pipeline.evaluation import alarms
+from pipeline.reporting import figures, tables
+from pipeline.reporting.tables import Differences, Found
 
 REFERENCE = "baseline"
-CONTROL_RECIPES = ("distilled", "noise", "synthetic-id", "without-boundary")
 OURS = "penumbra"
 PACKAGES = (
     "torch", "torchvision", "timm", "diffusers", "accelerate", "webdataset", "pytorch-ood", "pytorch-metric-learning",
     "scikit-learn", "pyarrow", "dvc",
 )  # fmt: skip
-SHOWN = {"auroc": "AUROC", "fpr95": "FPR95"}
 
 
-def against(summary: dict[str, Any], detector: str, recipe: str) -> list[dict[str, Any]]:
-    """A row a reference (baseline, then the controls): differences of the recipe to it, by group and metric."""
-    columns = [(group, metric) for group in ("near", "far") for metric in SHOWN]
-    rows = []
-    for reference in (REFERENCE, *CONTROL_RECIPES):
-        if reference in summary:
-            cells = []
-            for group, metric in columns:
-                own, other = (summary[name][detector].get(group, {}).get(metric) for name in (recipe, reference))
-                cells.append(compare(own, other, metric) if own and other else None)
-            rows.append({"reference": reference, "cells": cells})
-    return rows
+class Results:
+    """Everything that `score` and the earlier stages left, read once."""
+
+    def __init__(self) -> None:
+        self.summary, self.choice = read_json(METRICS / "summary.json"), read_json(METRICS / "choice.json")
+        self.shortcuts, self.manifest = read_json(METRICS / "shortcuts.json"), read_json(IMAGES / "manifest.json")
+        self.detector: str = self.choice["detector"]
+        frames = {name: pd.read_parquet(METRICS / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
+        self.scores, self.measured, self.intervals = frames["scores"], frames["seeds"], frames["intervals"]
+        self.differences = Differences(pd.read_parquet(METRICS / "differences.parquet"))
+        self.curves = {name: pd.read_csv(METRICS / f"{name}.csv") for name in ("roc", "pr")}
+        # a set that was given to us may hold the controls too
+        names = dict.fromkeys(params.read(f"train.{name}", str) for name in ("outliers", "controls"))
+        self.folders = [Path(name) for name in names]
+        self.datasets = [read_json(folder / "dataset.json") for folder in self.folders]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe to look at: ours, or else the last."""
+        return OURS if OURS in self.summary else list(self.summary)[-1]
+
+    @property
+    def told(self) -> dict[str, tuple[str, float]]:
+        """Of each test set the single statistic that tells it from ID best, and its AUROC."""
+        sets = {name.removeprefix("ood/"): about for name, about in self.manifest["sets"].items()}
+        return {name: alarms.telltale(about["audit"]) for name, about in sets.items() if "audit" in about}
+
+    @property
+    def sets(self) -> dict[str, dict[str, Any]]:
+        """Test set -> recipe -> AUROC {mean, std}, in the manifest's order: near, then far."""
+        return tables.per_set(
+            self.summary, self.detector, [name.removeprefix("ood/") for name in self.manifest["sets"]]
+        )
+
+    def warnings(self) -> list[str]:
+        """Every alarm, the gravest first."""
+        test, reference = (
+            self.manifest["sets"]["test"]["count"],
+            REFERENCE if REFERENCE in self.summary else self.recipe,
+        )
+        return [
+            *alarms.of_accuracy(self.summary, len(self.manifest["classes"]), test),
+            *alarms.of_sets(self.manifest),
+            *alarms.of_intervals(self.intervals, self.detector, reference),
+            *alarms.of_shortcuts(self.shortcuts, self.detector),
+            *alarms.of_results(self.summary, self.measured),
+        ]
 
 
-def table(summary: dict[str, Any], detector: str) -> list[dict[str, Any]]:
-    """A row a recipe: ID accuracy, and for each group and metric the value and the difference to baseline."""
-    rows = []
-    for recipe, entry in summary.items():
-        row: dict[str, Any] = {"recipe": recipe, "accuracy": entry[detector]["id_accuracy"], "cells": []}
-        for group in ("near", "far"):
-            for metric in SHOWN:
-                value = entry[detector].get(group, {}).get(metric)
-                base = summary.get(REFERENCE, {}).get(detector, {}).get(group, {}).get(metric)
-                difference = compare(value, base, metric) if value and base and recipe != REFERENCE else None
-                row["cells"].append({"value": value, "difference": difference})
-        rows.append(row)
-    return rows
+def hardest(scores: pd.DataFrame, recipe: str, detector: str, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The test images a recipe is most mistaken on, over its seeds: title, and rows of set and key.
+
+    An image's place is the share of ID test images with a lower score, averaged over seeds.
+    """
+    own = scores[scores["recipe"] == recipe]
+    parts = []
+    for _, model in own.groupby("seed"):
+        known = model.loc[model["set"] == "test", detector].sort_values().to_numpy()
+        parts.append(model.assign(place=known.searchsorted(model[detector].to_numpy()) / len(known)))
+    names = ["set", "role", "key"]
+    places = pd.concat(parts).groupby(names, observed=True, sort=False)["place"].mean().reset_index()
+    for role in ("near", "far"):
+        if len(rows := places[places["role"] == role].nsmallest(count, "place")):
+            yield f"{role}-OOD images most like ID", rows
+    yield "ID images most like OOD", places[places["set"] == "test"].nlargest(count, "place")
 
 
-def per_set(summary: dict[str, Any], detector: str) -> dict[str, dict[str, Any]]:
-    """set -> recipe -> {mean, std} of the AUROC."""
-    names = list(next(iter(summary.values()))[detector]["sets"])
-    return {
-        name: {recipe: entry[detector]["sets"][name]["auroc"] for recipe, entry in summary.items()} for name in names
+def look_up(rows: pd.DataFrame) -> torch.Tensor:
+    """The pixels of test images, in the rows' order."""
+    paths = {
+        name: IMAGES / (f"{name}.parquet" if name == "test" else f"ood/{name}.parquet") for name in set(rows["set"])
     }
+    found = {
+        (name, key): pixels
+        for name, members in rows.groupby("set", observed=True)
+        for key, pixels in zip(members["key"], images.pick(paths[name], list(members["key"])), strict=True)
+    }
+    return torch.stack([found[place] for place in zip(rows["set"], rows["key"], strict=True)])
+
+
+def mistakes(results: Results) -> list[Found]:
+    """Contact sheets of the images that `hardest` finds, and the sets they are of."""
+    found = []
+    for title, rows in hardest(results.scores, results.recipe, results.detector, 2 * COLUMNS):
+        buffer = io.BytesIO()
+        contact_sheet(buffer, [{title: look_up(rows)}], rows=2)
+        counts = rows["set"].value_counts()
+        sets = ", ".join(f"{name} {count}" for name, count in counts[counts > 0].items())
+        found.append({"title": title, "picture": inline(buffer.getvalue()), "sets": sets})
+    return found
 
 
 def costs() -> list[dict[str, Any]]:
@@ -82,16 +143,16 @@ def inline(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def pictures(summary: dict[str, Any], detector: str, folders: list[Path]) -> dict[str, Any]:
-    """The figures by name, as data URIs."""
-    scores, points = pd.read_parquet(METRICS / "scores.parquet"), pd.read_csv(METRICS / "roc.csv")
-    contrasted = [name for name in (REFERENCE, OURS) if name in summary]
+def draw(results: Results) -> dict[str, str]:
+    """The figures by name, as SVG."""
+    contrasted = [name for name in dict.fromkeys((REFERENCE, results.recipe)) if name in results.summary]
+    methods = {name: counts for about in results.datasets for name, counts in about["methods"].items()}
     return {
-        "overview": inline(figures.overview(summary, detector, "auroc", f"AUROC, {detector}, %")),
-        "histograms": inline(figures.histograms(scores, contrasted, detector)),
-        "roc": inline(figures.roc_curves(points)),
-        "sheets": [inline((folder / "contact-sheet.png").read_bytes()) for folder in folders],
-        "grids": [inline(grid.read_bytes()) for folder in folders if (grid := folder / "class-grid.png").is_file()],
+        "overview": figures.overview(results.summary, results.detector, "auroc", f"AUROC, {results.detector}, %"),
+        "histograms": figures.histograms(results.scores, contrasted, results.detector),
+        "roc": figures.roc_curves(results.curves["roc"]),
+        "pr": figures.pr_curves(results.curves["pr"]),
+        "funnel": figures.funnel({name: own for name, own in methods.items() if own["rejected"]} or methods),
     }
 
 
@@ -101,32 +162,63 @@ def provenance() -> dict[str, str]:
     return {"python": platform.python_version(), "penumbra": version("penumbra")} | versions
 
 
-def main() -> None:
-    summary, choice = read_json(METRICS / "summary.json"), read_json(METRICS / "choice.json")
-    detector = choice["detector"]
-    # a set that was given to us may hold the controls too
-    folders = list(dict.fromkeys(Path(params.read(f"train.{name}", str)) for name in ("outliers", "controls")))
-    environment = Environment(
-        loader=PackageLoader("pipeline", "."), autoescape=select_autoescape(default=True), undefined=StrictUndefined
-    )
-    page = environment.get_template("report.html.j2").render(
-        choice=choice,
-        tables={name: table(summary, name) for name in choice["validation_auroc"]},
-        ours=OURS,
-        against={name: against(summary, name, OURS) if OURS in summary else [] for name in choice["validation_auroc"]},
-        alarms=list(alarms(summary)),
-        sets=per_set(summary, detector),
-        shortcuts=read_json(METRICS / "shortcuts.json"),
-        recipes=list(summary),
-        pictures=pictures(summary, detector, folders),
-        datasets=[read_json(folder / "dataset.json") for folder in folders],
-        manifest=read_json(IMAGES / "manifest.json"),
-        costs=costs(),
-        seeds=params.read("train.seeds", list),
-        versions=provenance(),
+def compared(results: Results, detector: str) -> list[Found]:
+    """The recipe to look at against every other, where they were compared."""
+    if not results.differences.rows:
+        return []
+    return tables.against(results.summary, detector, results.differences, results.recipe)
+
+
+def paste(results: Results, note: str) -> str:
+    """The tables in Markdown and LaTeX, of the chosen detector and of the models' own score."""
+    frames: dict[str, pd.DataFrame] = {}
+    for name in dict.fromkeys((results.detector, "own")):
+        if name in results.choice["validation_auroc"]:
+            rows = tables.results(results.summary, name, results.differences, REFERENCE)
+            frames[
+                f"Results, {name}, mean and standard deviation over seeds in %. (+) and (-): better and worse than "
+                f"{REFERENCE}, by a 95 % interval of the paired bootstrap over images and seeds. {note}"
+            ] = tables.results_frame(rows)
+            if others := compared(results, name):
+                title = f"{results.recipe} minus each other recipe, {name}, in points, with 95 % intervals. {note}"
+                frames[title] = tables.differences_frame(others)
+    frames[f"AUROC by test set, {results.detector}, in %. {note}"] = tables.sets_frame(results.sets, results.told)
+    parts = [f"# Results: {results.manifest['title']}\n"]
+    parts += [f"{title.strip()}\n\n{tables.markdown(frame)}\n" for title, frame in frames.items()]
+    parts += [f"```latex\n{tables.latex(frame, title.strip())}```\n" for title, frame in frames.items()]
+    return "\n".join(parts)
+
+
+def page(results: Results, note: str, drawn: dict[str, str]) -> str:
+    """The page."""
+    loader, escape = PackageLoader("pipeline", "reporting"), select_autoescape(default=True)
+    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined)
+    detectors = list(results.choice["validation_auroc"])
+    pictures = {
+        name: [inline(path.read_bytes()) for folder in results.folders if (path := folder / f"{name}.png").is_file()]
+        for name in ("contact-sheet", "latent-map", "class-grid")
+    }
+    return environment.get_template("page.html.j2").render(
+        style=(files("pipeline") / "reporting/style.css").read_text(encoding="utf-8"),
+        note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
+        tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
+        against={name: rows for name in detectors if (rows := compared(results, name))},
+        sets=results.sets, told=results.told, warnings=results.warnings(),
+        shortcuts=results.shortcuts, figures=drawn, pictures=pictures, mistakes=mistakes(results),
+        datasets=results.datasets, manifest=results.manifest, costs=costs(),
+        seeds=params.read("train.seeds", list), versions=provenance(), resamples=params.read("score.resamples", int),
         settings=yaml.safe_dump(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")), sort_keys=False),
-    )
+    )  # fmt: skip
+
+
+def main() -> None:
+    results = Results()
+    note = "PARTIAL benchmark: not comparable with others' numbers." if results.manifest["partial"] else ""
+    drawn = draw(results)
     with replacing(REPORT) as folder:
-        folder.mkdir()
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        (folder / "figures").mkdir(parents=True)
+        for name, figure in drawn.items():
+            (folder / "figures" / f"{name}.svg").write_text(figure, encoding="utf-8")
+        (folder / "results.md").write_text(paste(results, note), encoding="utf-8")
+        (folder / "index.html").write_text(page(results, note, drawn), encoding="utf-8")
     say(f"report: {REPORT / 'index.html'}")

@@ -1,203 +1,144 @@
-"""Score the cached outputs: detectors x OOD sets.
+"""Score the cached outputs: detectors x OOD sets, and what differs by more than chance.
 
 Reads: data/outputs.
-Writes: metrics/{summary,validation,shortcuts,choice}.json, metrics/{seeds,scores}.parquet, metrics/roc.csv.
+Writes: metrics/{summary,validation,shortcuts,choice}.json, metrics/{scores,seeds,differences,intervals}.parquet,
+metrics/{roc,pr}.csv.
 Why: by OpenOOD's definitions, in seconds and without a network: a changed detector or metric costs no inference.
 """
 
-import csv
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
+from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import outputs
-from pipeline.artifacts.files import replacing, write_json
+from pipeline.artifacts.files import read_json, replacing, write_json
 from pipeline.artifacts.layout import METRICS, OUTPUTS
-from pipeline.artifacts.outputs import Outputs
 from pipeline.console import say, track
 from pipeline.errors import UserError
-from pipeline.evaluation import detectors
-from pipeline.evaluation.metrics import METRICS as METRIC_NAMES
-from pipeline.evaluation.metrics import accuracy, ood_metrics
-from pipeline.evaluation.statistics import alarms
+from pipeline.evaluation import summaries
+from pipeline.evaluation.alarms import of_results
+from pipeline.evaluation.curves import curves
+from pipeline.evaluation.scoring import score_model
+from pipeline.evaluation.statistics import differences
 
-FLAGGED_ID = 0.05  # share of ID test images above the threshold of `flagged_decoded`
-GROUPS = {"test": ("near", "far"), "val": ("val-near", "val-far")}  # ID split -> roles of its OOD sets
+Frames = dict[str, pd.DataFrame]
 
 
 class Params(params.Section):
     detectors: dict[str, dict[str, Any]]
+    resamples: NonNegativeInt
 
 
-def score_model(folder: Path, settings: Params) -> Iterator[tuple[str, str, Outputs, np.ndarray]]:
-    """Scores of one model: (detector, set, outputs, scores) for every detector and set but the training set."""
-    found = {path.stem: outputs.load(path) for path in sorted(folder.glob("*.parquet")) if path.stem != "head"}
-    if missing := {"train", "val", "test"} - set(found):
-        raise UserError(f"{folder}: no {sorted(missing)} outputs; run `dvc repro infer`")
-    head, names = outputs.load_head(folder / "head.parquet"), sorted(set(found) - {"train"})
-    together = outputs.concatenate([found[name] for name in names])  # one call costs less than one a set
-    ends = np.cumsum([len(found[name]) for name in names])[:-1]
-    for detector, options in settings.detectors.items():
-        scorer = detectors.fit(detector, options, found["train"], found["val"], head)
-        for name, scores in zip(names, np.split(scorer(together), ends), strict=True):
-            # outliers may well all look the same to a classifier; ID images never
-            if not np.isfinite(scores).all() or (found[name].role == "id" and np.ptp(scores) == 0):
-                raise UserError(f"{folder}: {detector} on {name}: constant or not finite; drop it from score.detectors")
-            yield detector, name, found[name], scores
+def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, Path]]:
+    """Every model's (recipe, seed, outputs) under a folder: RECIPE/s<seed>, or one model's outputs by themselves.
 
-
-def measure(scores: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of every (recipe, seed, detector) on every OOD set, in percent, a row a set.
-
-    Test sets are held against ID test images, validation sets against ID validation images.
+    Raises:
+        UserError: there is none.
     """
-    rows = []
-    for (recipe, seed, detector), block in scores.groupby(["recipe", "seed", "detector"], sort=False):
-        for split, roles in GROUPS.items():
-            id_scores = block.loc[block["set"] == split, "score"].to_numpy()
-            for (name, role), members in block[block["role"].isin(roles)].groupby(["set", "role"], observed=True):
-                values = ood_metrics(id_scores, members["score"].to_numpy())
-                rows.append({"recipe": recipe, "seed": seed, "detector": detector, "set": name, "role": role} | values)
-    return pd.DataFrame(rows, columns=["recipe", "seed", "detector", "set", "role", *METRIC_NAMES])
+    if (folder / "test.parquet").is_file():
+        return [(folder.resolve().name, 0, folder)]
+    found = [
+        (path.parent.name, int(path.name[1:]), path)
+        for path in folder.glob("*/s*")
+        if path.name[1:].isdecimal() and (recipes is None or path.parent.name in recipes)
+    ]
+    if not found:
+        raise UserError(f"{folder}: no outputs; run `dvc repro infer`, or `dvc pull`, or see artifacts/outputs.py")
+    order = {name: i for i, name in enumerate(recipes or sorted({name for name, _, _ in found}))}
+    return sorted(found, key=lambda model: (order[model[0]], model[1]))
 
 
-def _spread(values: pd.Series) -> dict[str, float]:
-    """Mean and standard deviation over seeds (ddof 0), to 4 decimals of a percent."""
-    return {"mean": round(float(values.mean()), 4), "std": round(float(values.std(ddof=0)), 4)}
+def collect(models: list[tuple[str, int, Path]], detectors: dict[str, Any]) -> tuple[Frames, dict[str, Any]]:
+    """Scores of every image and ID accuracies of every model; and the arguments chosen, detector -> recipe -> seeds."""
+    scores, accuracies = [], []
+    chosen: dict[str, Any] = {}
+    for recipe, seed, folder in track(models, "score", len(models)):
+        scored = score_model(outputs.find(folder), outputs.load_head(folder), detectors)
+        own: dict[str, Any] = {"recipe": recipe, "seed": seed}
+        scores.append(scored.scores.assign(**own)[[*summaries.NAMES, *summaries.detectors_of(scored.scores)]])
+        accuracies += [own | {"split": split, "accuracy": value} for split, value in scored.accuracy.items()]
+        for name, used in scored.chosen.items():
+            chosen.setdefault(name, {}).setdefault(recipe, []).append(used)
+    together = pd.concat(scores, ignore_index=True)
+    categories = dict.fromkeys(("recipe", "set", "role"), "category")
+    return {"scores": together.astype(categories), "accuracies": pd.DataFrame(accuracies)}, chosen
 
 
-def _spreads(block: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Each metric's mean over sets for each seed, then its spread."""
-    by_seed = block.groupby("seed")[list(METRIC_NAMES)].mean()
-    return {metric: _spread(by_seed[metric]) for metric in METRIC_NAMES}
+def compare(scores: pd.DataFrame, times: int) -> Frames:
+    """Every recipe against every other, and by itself, with intervals, for every detector and test set."""
+    names = summaries.detectors_of(scores)
+    pairs, own = [pd.DataFrame()], [pd.DataFrame()]
+    for detector in track(names if times else [], "compare", len(names)):
+        try:
+            groups = list(summaries.groups(scores, detector))
+        except ValueError as error:
+            raise UserError(
+                f"{error}, so nothing can be paired; run `dvc repro infer`, or set score.resamples to 0"
+            ) from None
+        for group, members in groups:
+            found = differences(members, group, times)
+            pairs.append(found[0].assign(detector=detector))
+            own.append(found[1].assign(detector=detector))
+    return {"differences": pd.concat(pairs, ignore_index=True), "intervals": pd.concat(own, ignore_index=True)}
 
 
-def summarise(
-    measured: pd.DataFrame, accuracies: pd.DataFrame, names: list[str], split: Literal["val", "test"]
-) -> dict[str, Any]:
-    """recipe -> detector -> {id_accuracy, near, far, sets}; every value {mean, std} over seeds.
+def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: Path) -> dict[str, Any]:
+    """Score the models of a folder of outputs and write every table to another folder; gives the summary."""
+    frames, chosen = collect(models_of(folder, recipes), settings.detectors)
+    scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
+    measured = summaries.measure(scores)
+    validation = summaries.summarise(measured, accuracies, names, "val")
+    choice = summaries.choose_detector(validation, names) | {"arguments": chosen}
+    tables = {
+        "summary": summaries.summarise(measured, accuracies, names, "test"),
+        "validation": validation,
+        "shortcuts": summaries.flagged_decoded(scores),
+        "choice": choice,
+    }
+    compared = compare(scores, settings.resamples)
+    for name, content in tables.items():
+        with replacing(target / f"{name}.json") as path:
+            write_json(path, content)
+    for name, frame in {"scores": scores, "seeds": measured, **compared}.items():
+        with replacing(target / f"{name}.parquet") as path:
+            frame.to_parquet(path, index=False)
+    for name, points in curves(scores, choice["detector"]).items():
+        with replacing(target / f"{name}.csv") as path:
+            points.to_csv(path, index=False, float_format="%.5f")
+    for alarm in of_results(tables["summary"], measured):
+        say(f"warning: {alarm}")
+    return tables["summary"]
 
-    A group's value is the unweighted mean over its sets, for each seed; one without a set is left out.
+
+def say_results(summary: dict[str, Any], detectors: list[str]) -> None:
+    """A line for each recipe and detector."""
+    for recipe, entry in summary.items():
+        for detector in detectors:
+            best = entry[detector]
+            say(f"score: {recipe}: {detector}: " + (", ".join(
+                f"{group} AUROC {best[group]['auroc']['mean']:.1f} FPR95 {best[group]['fpr95']['mean']:.1f}"
+                for group in ("near", "far") if group in best
+            ) or "no OOD test set; name some under prepare.folder.near and prepare.folder.far"))  # fmt: skip
+
+
+def elsewhere(folder: Path, target: Path, names: list[str] | None) -> None:
+    """Score somebody's outputs, see artifacts/outputs.py for their form.
 
     Args:
-        names: of the detectors.
+        folder: a model's outputs, or RECIPE/s<seed> folders of them.
+        target: folder of the tables.
+        names: of the detectors; those without an entry in params.yaml take pytorch-ood's arguments.
     """
-    summary: dict[str, Any] = {}
-    for recipe, own in accuracies[accuracies["split"] == split].groupby("recipe", sort=False):
-        for detector in names:
-            block = measured[(measured["recipe"] == recipe) & (measured["detector"] == detector)]
-            entry: dict[str, Any] = {"id_accuracy": _spread(own["accuracy"])}
-            for group, role in zip(("near", "far"), GROUPS[split], strict=True):
-                if (block["role"] == role).any():
-                    entry[group] = _spreads(block[block["role"] == role])
-            shown = block[block["role"].isin(GROUPS[split])]
-            entry["sets"] = {name: _spreads(members) for name, members in shown.groupby("set")}
-            summary.setdefault(str(recipe), {})[detector] = entry
-    return summary
-
-
-def flagged_decoded(scores: pd.DataFrame) -> dict[str, Any]:
-    """recipe -> detector -> {mean, std}: percent of decoded ID test images flagged where 5 % of the originals are.
-
-    A classifier that learned "decoded" in place of "unknown" flags far more. Empty without decoded images.
-    """
-    found: dict[str, Any] = {}
-    for (recipe, detector), block in scores.groupby(["recipe", "detector"], sort=False):
-        known, decoded = block[block["set"] == "test"], block[block["role"] == "decoded"]
-        if len(decoded):
-            thresholds = known.groupby("seed")["score"].quantile(1 - FLAGGED_ID)
-            flagged = decoded["score"] > decoded["seed"].map(thresholds)
-            found.setdefault(str(recipe), {})[detector] = _spread(100 * flagged.groupby(decoded["seed"]).mean())
-    return found
-
-
-def choose(validation: dict[str, Any]) -> dict[str, Any]:
-    """The detector to look at first: the best mean validation AUROC over recipes and groups, never test data.
-
-    Without validation OOD sets nothing can be chosen: the first one, and no AUROC.
-    """
-    means: dict[str, float | None] = {}
-    for name in next(iter(validation.values())):
-        entries = [
-            entry[name][group] for entry in validation.values() for group in ("near", "far") if group in entry[name]
-        ]
-        means[name] = round(float(np.mean([entry["auroc"]["mean"] for entry in entries])), 4) if entries else None
-    return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}
-
-
-def roc_points(scores: pd.DataFrame, detector: str) -> Iterator[dict[str, Any]]:
-    """ROC curves of one detector by recipe and group, images of all seeds and sets pooled, thinned to 200 points."""
-    block = scores[scores["detector"] == detector]
-    for recipe, own in block.groupby("recipe", sort=False):
-        for role in GROUPS["test"]:
-            known, unknown = own.loc[own["set"] == "test", "score"], own.loc[own["role"] == role, "score"]
-            if unknown.empty:
-                continue
-            positive = np.repeat([False, True], [len(known), len(unknown)])
-            fpr, tpr, _ = roc_curve(positive, np.concatenate([known, unknown]))
-            for i in np.unique(np.linspace(0, len(fpr) - 1, 200).astype(int)):
-                curve = f"{recipe} {role}"
-                yield {
-                    "curve": curve,
-                    "recipe": recipe,
-                    "group": role,
-                    "fpr": round(fpr[i], 5),
-                    "tpr": round(tpr[i], 5),
-                }
-
-
-def collect(settings: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of every image, and ID accuracies, of every model under data/outputs."""
-    recipes = [name for name in params.read("recipes", dict) if (OUTPUTS / name).is_dir()]
-    folders = [folder for name in recipes for folder in sorted((OUTPUTS / name).glob("s*"))]
-    if not folders:
-        raise UserError(f"{OUTPUTS}: no outputs of any recipe; run `dvc repro infer`, or `dvc pull`")
-    scores, accuracies = [], []
-    for folder in track(folders, "score", len(folders)):
-        model = {"recipe": folder.parent.name, "seed": int(folder.name[1:])}
-        seen = set()
-        for detector, name, said, values in score_model(folder, settings):
-            block = {"detector": detector, "set": name, "role": said.role, "key": said.keys, "score": values}
-            scores.append(pd.DataFrame(model | block))
-            if said.role == "id" and name not in seen:
-                seen.add(name)
-                value = accuracy(said.logits.numpy(), said.labels.numpy())
-                accuracies.append(model | {"split": name, "accuracy": value})
-    return pd.concat(scores, ignore_index=True), pd.DataFrame(accuracies)
+    settings = params.read("score", Params)
+    if names is not None:
+        settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
+    summary = evaluate(folder, None, settings, target)
+    say_results(summary, list(next(iter(summary.values()))))
 
 
 def main() -> None:
-    settings = params.read("score", Params)
-    scores, accuracies = collect(settings)
-    measured, names = measure(scores), list(settings.detectors)
-    validation = summarise(measured, accuracies, names, "val")
-    choice = choose(validation)
-    tables = {
-        "summary": summarise(measured, accuracies, names, "test"),
-        "validation": validation,
-        "shortcuts": flagged_decoded(scores),
-        "choice": choice,
-    }
-    for name, content in tables.items():
-        with replacing(METRICS / f"{name}.json") as path:
-            write_json(path, content)
-    for name, frame in {"seeds": measured, "scores": scores}.items():
-        with replacing(METRICS / f"{name}.parquet") as path:
-            frame.to_parquet(path, index=False)
-    with replacing(METRICS / "roc.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["curve", "recipe", "group", "fpr", "tpr"])
-        writer.writeheader()
-        writer.writerows(roc_points(scores, choice["detector"]))
-    for alarm in alarms(tables["summary"]):
-        say(f"warning: {alarm}")
-    for recipe, entry in tables["summary"].items():
-        best = entry[choice["detector"]]
-        say(f"score: {recipe}: {choice['detector']}: " + (", ".join(
-            f"{group} AUROC {best[group]['auroc']['mean']:.1f} FPR95 {best[group]['fpr95']['mean']:.1f}"
-            for group in ("near", "far") if group in best
-        ) or "no OOD test set; name some under prepare.near and prepare.far"))  # fmt: skip
+    summary = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", Params), METRICS)
+    say_results(summary, [read_json(METRICS / "choice.json")["detector"]])

@@ -21,12 +21,12 @@ from pipeline.artifacts import candidates, images, latents, models, outliers
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import replacing, sha256, write_json
-from pipeline.artifacts.images import OOD_LABEL, Picture
+from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.parts import fingerprint, in_parts
-from pipeline.artifacts.pictures import contact_sheet
+from pipeline.artifacts.pictures import contact_sheet, map_of
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.batches import shuffled
@@ -204,15 +204,22 @@ def _counts(judged: Judged, chosen: list[int], rejected: list[dict[str, Any]]) -
     }
 
 
-def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Packed and rejected images of each method, for the contact sheet."""
-    pictures = {}
+def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> list[dict[str, Tensor]]:
+    """Packed and rejected images of each method side by side, for the contact sheet."""
+    lines = []
     for judged in groups:
-        pictures[f"{judged.method}, packed"] = judged.pixels[chosen[judged.method]]
+        packed = {f"{judged.method}: packed": judged.pixels[chosen[judged.method]]}
         rejected = [i for i, reason in enumerate(judged.reasons) if reason]
-        if rejected:
-            pictures[f"{judged.method}, rejected"] = judged.pixels[rejected]
-    return pictures
+        lines.append(packed | ({"rejected": judged.pixels[rejected]} if rejected else {}))
+    return lines
+
+
+def draw_map(path: Path, source: Shards, judged: list[Judged]) -> None:
+    """Where the packed outliers of each method lie beside ID latents."""
+    known = source.judge.scaled(source.latents["train"].mean).numpy()
+    own = {one.method: one.choose(source.settings.per_method) for one in judged}
+    groups = {one.method: source.judge.scaled(one.found.raw_latents[own[one.method]]).numpy() for one in judged}
+    map_of(path, known, groups)
 
 
 def write_decoded_test(path: Path, source: Shards) -> None:
@@ -220,7 +227,7 @@ def write_decoded_test(path: Path, source: Shards) -> None:
     encoded = source.latents["test"]
     rows = zip(encoded.keys, source.judge.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
     pictures = [Picture(key, images.encode_png(pixels), label) for key, pixels, label in rows]
-    images.write(path, pictures, source.train_set.classes, "decoded")
+    images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
 
 
 def describe(source: Shards) -> dict[str, Any]:
@@ -265,6 +272,7 @@ def main() -> None:
         folder.mkdir()
         found = {"audit": told | look_for_shortcuts(source, decoded, judged)}
         publish(folder, "outliers", judged, about | found, source)
+        draw_map(folder / "latent-map.png", source, judged)
     with replacing(CONTROLS) as folder:
         folder.mkdir()
         found = {
@@ -275,7 +283,7 @@ def main() -> None:
         write_decoded_test(folder / "decoded-test.parquet", source)
         synthetic = next(own for own in others if own.method == "synthetic-id")
         rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))
-        grid = dict(zip(source.train_set.classes, rows, strict=False))
+        grid = [{name: pixels} for name, pixels in zip(source.train_set.classes, rows, strict=False)]
         contact_sheet(folder / "class-grid.png", grid, rows=1)
     for method in settings.methods:
         shutil.rmtree(judged_parts(method))

@@ -39,7 +39,8 @@ def main() -> None:
     settings, seed = params.read("teacher", Params), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
     pool, terms = settings.pool(train_file, settings.batch), Terms()
-    model = untrained(settings, seed, terms.head.model_dump(), pool, train_file.classes)
+    about = (train_file.classes, train_file.preprocessing)
+    model = untrained(settings, seed, terms.head.model_dump(), pool, *about)
     if (weights := start_from(settings)) is not None:
         load_pretrained(model, settings.network, weights)
     objective = Objective(terms, model)

@@ -55,7 +55,7 @@ class Ingredients:
     read, the teacher, the outliers to pair ID features with."""
 
     pools: list[Pool]
-    classes: list[str]
+    train_file: ImageFile
     inputs: list[str]
     teacher: Classifier | None = None
     bank: Bank | None = None
@@ -132,7 +132,7 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
     check(recipe, selection, name)
     data = [train_file.path, MODELS / "teacher"]
     data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
-    found = Ingredients([settings.pool(train_file, settings.batch)], train_file.classes, fingerprint(*data))
+    found = Ingredients([settings.pool(train_file, settings.batch)], train_file, fingerprint(*data))
     if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
         found.pools.append(settings.pool(selection, settings.auxiliary_batch))
     if recipe.distillation or recipe.information:
@@ -144,7 +144,8 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
 
 def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredients, checkpoint: Path) -> Classifier:
     """Train the recipe's classifier of one seed, its curves on disk as they grow."""
-    model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], found.classes)
+    about = (found.train_file.classes, found.train_file.preprocessing)
+    model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], *about)
     objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
     with Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None) as live:
         kept = Kept(checkpoint, [recipe.model_dump(), found.inputs], partial(draw_curves, live))

@@ -26,6 +26,7 @@ def toy_params() -> dict[str, Any]:
     settings["mixup"] |= {"count": 160, "synthetic_id": 60, "steps": 3, "batch": 64}
     settings["shards"] |= {"per_method": 60, "per_shard": 50, "filters": ["non-finite", "flat"], "max_id_like": 1.0}
     settings["train"] |= {"auxiliary_count": 60, "steps": 10, "seeds": [0, 1]}
+    settings["infer"]["detectors"] = {"odin": {"temperature": 1000.0, "eps": 0.0014}}
     settings["recipes"] = {name: settings["recipes"][name] for name in RECIPES}
     return settings
 
@@ -33,7 +34,7 @@ def toy_params() -> dict[str, Any]:
 def make_project(folder: Path, settings: dict[str, Any]) -> Path:
     """A clone of the project as far as DVC needs it."""
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/plots/roc.json"):
+    for name in ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/plots/curves.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     with (folder / ".dvc/config").open("a") as config:

@@ -67,7 +67,9 @@ def image_folder(folder: Path, per_class: int = 12) -> Path:
 
 
 def use_folder(settings: dict[str, Any], path: Path | str | None) -> None:
-    settings["prepare"] |= {"source": "folder", "id": None if path is None else str(path), "channels": 3}
+    own = {"id": None if path is None else str(path), "near": {}, "far": {}, "val_near": {}, "val_far": {}}
+    form = {"val_fraction": 0.15, "test_fraction": 0.25, "resize": 16, "size": 16, "channels": 3}
+    settings["prepare"] |= {"benchmark": "folder", "folder": own | form}
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ class TestPrepare:
 
     def test_folder_not_named(self, workplace: Path) -> None:
         edit(workplace, lambda settings: use_folder(settings, None))
-        refused(stage(workplace, "prepare"), "prepare.id")
+        refused(stage(workplace, "prepare"), "prepare.folder.id")
 
     def test_empty_folder(self, workplace: Path) -> None:
         (workplace / "photos").mkdir()
@@ -119,8 +121,10 @@ class TestPrepare:
 
     def test_colour_where_grey_is_asked_for(self, workplace: Path) -> None:
         photos = image_folder(workplace)
-        edit(workplace, lambda settings: (use_folder(settings, photos), settings["prepare"].update(channels=1)))
-        refused(stage(workplace, "prepare"), "colour", "prepare.channels")
+        edit(
+            workplace, lambda settings: (use_folder(settings, photos), settings["prepare"]["folder"].update(channels=1))
+        )
+        refused(stage(workplace, "prepare"), "colour", "prepare.folder.channels")
 
     def test_class_with_too_few_images(self, workplace: Path) -> None:
         photos = image_folder(workplace, per_class=4)
@@ -145,16 +149,16 @@ class TestParams:
         refused(stage(workplace, "prepare"), "params.yaml", "not valid YAML")
 
     def test_missing_key(self, workplace: Path) -> None:
-        edit(workplace, lambda settings: settings["prepare"].pop("size"))
-        refused(stage(workplace, "prepare"), "prepare.size", "required")
+        edit(workplace, lambda settings: settings["prepare"].pop("partial"))
+        refused(stage(workplace, "prepare"), "prepare.partial", "required")
 
     def test_unknown_key(self, workplace: Path) -> None:
-        edit(workplace, lambda settings: settings["prepare"].update(sise=16))
-        refused(stage(workplace, "prepare"), "prepare.sise")
+        edit(workplace, lambda settings: settings["prepare"].update(partail=True))
+        refused(stage(workplace, "prepare"), "prepare.partail")
 
     def test_wrong_type(self, workplace: Path) -> None:
-        edit(workplace, lambda settings: settings["prepare"].update(size="16"))
-        refused(stage(workplace, "prepare"), "prepare.size", "integer", "'16'")
+        edit(workplace, lambda settings: settings["prepare"].update(partial="no"))
+        refused(stage(workplace, "prepare"), "prepare.partial", "boolean", "'no'")
 
     def test_missing_section(self, workplace: Path) -> None:
         edit(workplace, lambda settings: settings.pop("boundary"))
@@ -290,11 +294,14 @@ class TestStages:
         refused(stage(finished, "score"), "test.parquet", "logits", "NaN")
 
     def test_no_ood_set_is_said_and_is_no_error(self, finished: Path) -> None:
-        for path in (finished / "data/outputs").glob("*/s*/*.parquet"):
-            if path.stem not in ("train", "val", "test", "head", "decoded-test"):
+        for path in (finished / "data/outputs").glob("*/s*/*/*.parquet"):
+            if path.parent.name != "decoded":
                 path.unlink()
+        refused(stage(finished, "score"), "score.detectors.knn", "no OOD validation set", "val_near")
+        edit(finished, lambda settings: settings["score"]["detectors"].update(knn={"k": 5}, vim={"d": 16}))
         done = stage(finished, "score")
-        assert done.returncode == 0 and "no OOD test set; name some under prepare.near" in done.stdout
+        assert done.returncode == 0, done.stderr
+        assert "no OOD test set; name some under prepare.folder.near" in done.stdout
         summary = json.loads((finished / "metrics/summary.json").read_text())
         assert set(summary) == {"baseline", "penumbra"}
         assert all(

@@ -38,7 +38,7 @@ def photos(tmp_path: Path) -> Path:
 
 def cut_down(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The preset for seconds rather than minutes."""
-    settings["prepare"] |= {"id": str(folder), "size": 16}
+    settings["prepare"]["folder"] |= {"id": str(folder), "size": 16, "resize": 16}
     settings["autoencoder"] |= {"size": 16, "widths": [8, 16], "steps": 40}
     settings["teacher"] |= {"steps": 60, "network": "wrn-10-1", "shift": 1}
     settings["boundary"] |= {"count": 160, "draws": 8, "anchors": 5, "neighbours": 5}

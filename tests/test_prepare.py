@@ -1,44 +1,156 @@
+"""Preparing your own images: the form the networks see, splits, halves, copies, and what gives a set away."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
+from datasets import ClassLabel, Dataset, Features, load_dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 from torchvision import transforms
 
 from pipeline import prepare
-from pipeline.artifacts.images import Picture, decode, encode_png
+from pipeline.artifacts.images import OOD_LABEL, decode, encode_png, load
+from pipeline.errors import UserError
+from pipeline.sources.audit import Facts, compare
+from pipeline.sources.benchmarks import Record
+from pipeline.sources.collection import Item
+
+FORM = Record(title="", source="folder", resize=16, size=16, channels=3)
 
 
-def params(**changes: object) -> prepare.Params:
-    values = {"source": "digits", "size": 16, "channels": 3, "val_fraction": 0.2, "test_fraction": 0.3, "id": None}
-    return prepare.Params.model_validate(values | {key: {} for key in ("near", "far", "val_near", "val_far")} | changes)
+def conformed(data: bytes, form: Record = FORM) -> bytes:
+    [picture] = prepare.conformed([Item("k", 0, lambda: data)], form, Facts(), measured=True)
+    return picture.data
 
 
 @pytest.mark.parametrize("shape", [(20, 40), (40, 20), (16, 31), (9, 7), (300, 200)])
-def test_preprocessing_is_openoods(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("resize", [16, 20])
+def test_preprocessing_is_openoods(shape: tuple[int, int], resize: int) -> None:
     """Shorter side resized (bilinear), centre crop: torchvision's own transforms on the same image."""
     array = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    picture = Picture("k", encode_png(np.moveaxis(array, -1, 0)), 0)
-    found = decode(prepare.encode(picture, params()).data, "k")
-    reference = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16)])(Image.fromarray(array))
+    found = decode(conformed(encode_png(np.moveaxis(array, -1, 0)), FORM.model_copy(update={"resize": resize})), "k")
+    reference = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(16)])(Image.fromarray(array))
     np.testing.assert_array_equal(found, np.moveaxis(np.asarray(reference), -1, 0))
 
 
 def test_an_image_that_fits_keeps_its_bytes_and_grey_becomes_colour() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    picture = Picture("k", encode_png(grey), 0)
-    assert prepare.encode(picture, params(channels=1)) is picture
-    np.testing.assert_array_equal(decode(prepare.encode(picture, params()).data, "k"), np.repeat(grey, 3, axis=0))
+    data = encode_png(grey)
+    assert conformed(data, FORM.model_copy(update={"channels": 1})) is data
+    np.testing.assert_array_equal(decode(conformed(data), "k"), np.repeat(grey, 3, axis=0))
 
 
-def test_splits_are_stratified_disjoint_and_follow_the_seed() -> None:
-    pictures = [Picture(f"{label}-{i}", b"", label) for label in (0, 1) for i in range(50)]
-    parts = prepare.split(pictures, params(), seed=3)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 50, "val": 20, "test": 30}
-    assert all(sum(picture.label for picture in part) == len(part) // 2 for part in parts.values())
-    keys = [picture.key for part in parts.values() for picture in part]
-    assert sorted(keys) == sorted(picture.key for picture in pictures)
-    assert prepare.split(pictures, params(), seed=3) == parts != prepare.split(pictures, params(), seed=4)
+def jpeg(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
-def test_copies_of_the_same_bytes_are_dropped_before_splitting() -> None:
-    pictures = [Picture("a", b"1", 0), Picture("b", b"2", 0), Picture("c", b"1", 0), Picture("d", b"1", 1)]
-    assert [picture.key for picture in prepare.unique(pictures)] == ["a", "b"]
+def parquet(path: Path, count: int, classes: list[str], seed: int) -> Path:
+    """Images in Hugging Face's layout, written by `datasets`."""
+    random = np.random.default_rng(seed)
+    rows = {
+        "image": [
+            {"bytes": jpeg(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)), "path": None} for _ in range(count)
+        ],
+        "label": [i % len(classes) for i in range(count)],
+    }
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=classes)})
+    Dataset.from_dict(rows, features=features).to_parquet(path)
+    return path
+
+
+def use(workplace: Path, **changes: Any) -> None:
+    settings = yaml.safe_load((Path(__file__).parent.parent / "pipeline/presets/folder.yaml").read_text())
+    settings["prepare"]["folder"] |= {"resize": 16, "size": 16} | changes
+    (workplace / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def test_parquet_with_splits_and_sets_that_are_halved(workplace: Path) -> None:
+    train = parquet(workplace / "train.parquet", 60, ["cat", "dog"], 0)
+    test = parquet(workplace / "test.parquet", 40, ["cat", "dog"], 1)
+    sky = parquet(workplace / "sky.parquet", 31, ["x"], 2)
+    use(workplace, id={"train": str(train), "test": str(test)}, val_fraction=0.2, near={"sky": str(sky)},
+        val_near={"sky": str(sky)})  # fmt: skip
+    prepare.main()
+    sets = json.loads(Path("data/images/manifest.json").read_text())["sets"]
+    assert {name: (about["role"], about["count"]) for name, about in sets.items()} == {
+        "train": ("id", 60), "val": ("id", 8), "test": ("id", 32),
+        "ood/sky": ("near", 15), "ood/sky-val": ("val-near", 16),
+    }  # fmt: skip
+    given = {row["image"]["bytes"] for row in pq.read_table(test).to_pylist()}
+    parts = [{row["image"]["bytes"] for row in pq.read_table(f"data/images/{name}.parquet").to_pylist()}
+             for name in ("val", "test")]  # fmt: skip
+    assert parts[0] | parts[1] == given and not parts[0] & parts[1]  # every image once, its codec kept
+    halves = [set(load(Path(f"data/images/ood/{name}.parquet")).keys) for name in ("sky", "sky-val")]
+    assert len(halves[0] | halves[1]) == 31 and not halves[0] & halves[1]
+    assert load(Path("data/images/ood/sky.parquet")).labels.tolist() == [OOD_LABEL] * 15
+    assert load(Path("data/images/train.parquet")).classes == ["cat", "dog"]
+
+
+def test_the_result_is_read_by_datasets_alone(workplace: Path) -> None:
+    use(workplace, id=str(parquet(workplace / "all.parquet", 60, ["cat", "dog"], 0)))
+    prepare.main()
+    found = load_dataset("parquet", data_files="data/images/train.parquet", split="train", cache_dir=str(workplace))
+    assert found.features["label"].names == ["cat", "dog"] and found[0]["image"].size == (16, 16)
+
+
+def test_splits_of_other_classes_and_parquet_without_classes(workplace: Path) -> None:
+    train = parquet(workplace / "train.parquet", 40, ["cat", "dog"], 0)
+    other = parquet(workplace / "test.parquet", 40, ["dog", "cat"], 1)
+    use(workplace, id={"train": str(train), "test": str(other)})
+    with pytest.raises(UserError, match=r"test.parquet: classes \['dog', 'cat'\], expected those of"):
+        prepare.main()
+    pq.write_table(pq.read_table(train).replace_schema_metadata(None), train)
+    use(workplace, id=str(train))
+    with pytest.raises(UserError, match=r"train.parquet: no column `label` with class names"):
+        prepare.main()
+    train.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"train.parquet: not images in Hugging Face's parquet layout"):
+        prepare.main()
+
+
+def test_two_sets_of_one_name(workplace: Path) -> None:
+    train = parquet(workplace / "train.parquet", 40, ["cat", "dog"], 0)
+    use(workplace, id=str(train), near={"sky": str(train)}, far={"sky": str(train)})
+    with pytest.raises(UserError, match="two OOD sets of one name, 'sky'"):
+        prepare.main()
+
+
+def facts(images: list[np.ndarray], files: list[bytes] | None = None) -> Facts:
+    found = Facts()
+    for i, pixels in enumerate(images):
+        found.note(files[i] if files else encode_png(pixels), pixels, 0, measured=True)
+    found.measure()
+    return found
+
+
+def test_the_audit_sees_copies_colour_codec_size_and_statistics() -> None:
+    random = np.random.default_rng(0)
+    known = [random.integers(100, 156, (3, 16, 16), dtype=np.uint8) for _ in range(40)]
+    grey = [np.repeat(random.integers(0, 256, (1, 16, 16), dtype=np.uint8), 3, axis=0) for _ in range(20)]
+    own = [*grey, known[0], known[1]]
+    found: Any = compare(facts(own, [jpeg(np.moveaxis(one, 0, -1)) for one in own]), facts(known), facts(known))
+    assert found["in_training"] == 2
+    assert found["grey"] == [pytest.approx(100 * 20 / 22, abs=0.01), 0.0]
+    assert found["files"] == ["JPEG 16x16", "PNG 16x16"]
+    assert found["statistics"]["contrast"] > 90 and found["statistics"]["colourfulness"] > 90
+    same: Any = compare(facts(known), facts(known), Facts())
+    assert set(same["statistics"].values()) == {50.0}
+
+
+def test_the_digest_is_of_pixels_labels_and_order_and_not_of_the_codec() -> None:
+    images = [np.full((3, 16, 16), value, dtype=np.uint8) for value in (10, 20)]
+    first, again, other = Facts(), Facts(), Facts()
+    for i, one in enumerate(images):
+        first.note(encode_png(one), one, i, measured=False)
+        again.note(b"", one, i, measured=False)
+        other.note(encode_png(one), one, 1 - i, measured=False)
+    assert first.digest == again.digest != other.digest
+    assert facts(images).digest != facts(images[::-1]).digest

@@ -14,7 +14,7 @@ CARD = """---
 {classes} classes: {names}.
 
 ![The images at a glance](contact-sheet.png)
-
+{map}
 | method | packed | from each class | candidates | rejected, by reason |
 | --- | --- | --- | --- | --- |
 {rows}
@@ -45,6 +45,7 @@ AUROC in %, 50 is not at all. A classifier can learn what gives outliers away in
 The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
 classes; some may still show an ID class. They come out of a decoder, which a classifier can learn to recognise.
 """
+MAP = "\n![Where they lie beside ID latents, by principal components](latent-map.png)\n"
 QUALITY = [
     "## The generators",
     "",
@@ -80,6 +81,7 @@ def dataset_card(about: dict[str, Any]) -> str:
         names=", ".join(about["id"]["classes"]),
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
+        map=MAP if stem == "outliers" and about.get("audit") else "",
         audit=_audit(about.get("audit", {})),
         quality=_quality(about.get("quality", {})),
     )

@@ -6,21 +6,25 @@ Columns: `image` = struct{bytes, path} (an encoded PNG or JPEG; `path` is the im
 
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image, UnidentifiedImageError
+from pyarrow.compute import field
+from pyarrow.dataset import dataset
 
 from pipeline.errors import UserError
 
 OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
+T = TypeVar("T")
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 COLUMNS = [
     ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -35,6 +39,20 @@ class Picture:
     key: str
     data: bytes
     label: int
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the images of a set were made, and are to be normalised.
+
+    Attributes:
+        resize: the shorter side in pixels, before the centre crop.
+        mean, std: in 0..1, one a channel; none: those of the training images.
+    """
+
+    resize: int
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,44 +86,62 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str, convert: bool = False) -> np.ndarray:
     """Decode one 8-bit grey or RGB image to uint8, (channels, height, width).
+
+    Args:
+        convert: turn images of other modes (CMYK, palette, with alpha) to RGB, as Pillow and so OpenOOD does.
 
     Raises:
         UserError: not an image, truncated, or of another mode.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            image: Image.Image = opened
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a readable image (of no known format); repair or remove the file") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: not a readable image ({error}); repair or remove the file") from None
+    if convert and image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
     if image.mode not in ("L", "RGB"):
         raise UserError(f"{name}: image mode {image.mode}, expected L (8-bit grey) or RGB; convert the file")
     array = np.asarray(image)
     return array[None] if image.mode == "L" else np.moveaxis(array, -1, 0)
 
 
-def _metadata(classes: Sequence[str], role: Role) -> dict[str, str]:
+def _metadata(classes: Sequence[str], role: Role, preprocessing: Preprocessing) -> dict[str, str]:
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
     return {
         "huggingface": json.dumps({"info": {"features": features}}),
-        "penumbra": json.dumps({"classes": list(classes), "role": role}),
+        "penumbra": json.dumps({"classes": list(classes), "role": role} | {"preprocessing": asdict(preprocessing)}),
     }
 
 
-def write(path: Path, pictures: Iterable[Picture], classes: Sequence[str], role: Role) -> None:
-    """Write one image set in the given order."""
-    rows = list(pictures)
-    schema = pa.schema(COLUMNS, metadata=_metadata(classes, role))
-    columns = [
-        [{"bytes": picture.data, "path": picture.key} for picture in rows],
-        [picture.label for picture in rows],
-    ]
+def write(
+    path: Path, pictures: Iterable[Picture], classes: Sequence[str], role: Role, preprocessing: Preprocessing
+) -> int:
+    """Write one image set in the given order, a row group at a time; gives the number of its images."""
+    schema, count = pa.schema(COLUMNS, metadata=_metadata(classes, role, preprocessing)), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = [pa.array(column, kind) for column, (_, kind) in zip(columns, COLUMNS, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, row_group_size=ROW_GROUP)
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in batched(pictures, ROW_GROUP):
+            columns = [
+                [{"bytes": picture.data, "path": picture.key} for picture in rows],
+                [picture.label for picture in rows],
+            ]
+            arrays = [pa.array(column, kind) for column, (_, kind) in zip(columns, COLUMNS, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=ROW_GROUP)
+            count += len(rows)
+    return count
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items."""
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part
 
 
 class ImageFile:
@@ -114,6 +150,7 @@ class ImageFile:
     Attributes:
         classes: names of the ID classes.
         role: see `ImageSet`.
+        preprocessing: of the images.
         sizes: images of each piece.
 
     Raises:
@@ -125,12 +162,13 @@ class ImageFile:
         try:
             self._file = pq.ParquetFile(path)
             about = json.loads((self._file.schema_arrow.metadata or {})[b"penumbra"])
+            self.classes: list[str] = about["classes"]
+            self.role: Role = about["role"]
+            self.preprocessing = Preprocessing(**about["preprocessing"])
         except FileNotFoundError:
             raise UserError(f"{path}: not found; run `dvc repro prepare`, or `dvc pull`") from None
-        except (pa.ArrowException, KeyError, ValueError) as error:
+        except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
             raise UserError(f"{path}: not an image set of `prepare` ({error}); run `dvc repro prepare`") from None
-        self.classes: list[str] = about["classes"]
-        self.role: Role = about["role"]
         groups = range(self._file.metadata.num_row_groups)
         self.sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
         if sum(self.sizes) == 0 or self.role not in get_args(Role):
@@ -157,6 +195,16 @@ class ImageFile:
         return found.pixels, found.labels
 
 
+def mixed(items: Sequence[T]) -> list[T]:
+    """Images in the order to write a training set in: as given, or shuffled where they do not fit into one row group.
+
+    Training mixes some row groups at a time, and each should be a fair part of the whole.
+    """
+    if len(items) <= ROW_GROUP:
+        return list(items)
+    return [items[i] for i in np.random.default_rng(0).permutation(len(items))]
+
+
 def load(path: Path) -> ImageSet:
     """Read and decode a whole image set.
 
@@ -165,6 +213,22 @@ def load(path: Path) -> ImageSet:
     """
     file = ImageFile(path)
     return file.read(range(len(file.sizes)))
+
+
+def pick(path: Path, keys: Sequence[str]) -> torch.Tensor:
+    """Pixels of some images of a set, uint8 (n, channels, size, size), in the order of the keys; reads no others.
+
+    Raises:
+        UserError: the file is missing or damaged, or an image is not in it.
+    """
+    try:
+        table = dataset(path).to_table(columns=["image"], filter=field("image", "path").isin(list(keys)))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run `dvc repro prepare`, or `dvc pull`") from None
+    found = {image["path"]: image["bytes"] for image in table.column("image").to_pylist()}
+    if missing := [key for key in keys if key not in found]:
+        raise UserError(f"{path}: no image {missing[0]!r}, which the scores name; run `dvc repro infer`")
+    return torch.from_numpy(np.stack([decode(found[key], f"{path}: {key}") for key in keys]))
 
 
 def load_split(folder: Path, split: Literal["train", "val", "test"]) -> ImageSet:

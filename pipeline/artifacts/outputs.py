@@ -1,34 +1,51 @@
 """What a model said of a set of images: parquet, a row an image, all that scoring needs.
 
-`<set>.parquet` has `key`, `label` (-1 for OOD), `logits` and `features` (lists of float32); the schema's
-metadata holds the set's role. `head.parquet` has a row a class, `weight` and `bias`: the last layer.
+A model's folder holds `{train,val,test}.parquet` of ID images and `ROLE/SET.parquet` of every other set, ROLE one of
+near, far, val-near, val-far, decoded. Their columns:
+
+- `key`: string, unique in the set;
+- `label`: int64, the class's index; -1 for OOD;
+- `logits`: list of float32, one a class;
+- `features`: list of float32, what the last layer takes; optional, only detectors of features need it;
+- any other column, float: the scores of a detector that needed images or gradients, larger for OOD.
+
+`head.parquet`, optional too, has a row a class, `weight` (list of float32) and `bias`: the last layer.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from pipeline.artifacts.images import Role
 from pipeline.artifacts.tables import column_tensor, tensor_column
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
+
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+OOD_ROLES: tuple[Role, ...] = ("near", "far", "val-near", "val-far")
+COLUMNS = ("key", "label", "logits", "features")
+ROW_GROUP = 10_000  # rows that are read at a time
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits float32 (n, classes), features float32 (n, d), labels int64 (n,), n keys, and the set's role."""
+    """Logits float32 (n, classes), features float32 (n, d) or none, labels int64 (n,), n keys.
+
+    `scores` are float64 (n,), by name, of detectors that needed more than these.
+    """
 
     keys: list[str]
     labels: Tensor
     logits: Tensor
-    features: Tensor
-    role: Role
+    features: Tensor | None
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -42,25 +59,22 @@ class Head:
     bias: Tensor
 
 
-def concatenate(parts: Sequence[Outputs]) -> Outputs:
-    """The images of several sets as one, with the first one's role."""
-    labels, logits, features = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "logits", "features")
-    )
-    return Outputs([key for part in parts for key in part.keys], labels, logits, features, parts[0].role)
+def path_of(folder: Path, name: str, role: Role) -> Path:
+    """Where a model's folder has the outputs of a set."""
+    return folder / f"{name}.parquet" if role == "id" else folder / role / f"{name}.parquet"
 
 
 def write(path: Path, outputs: Outputs) -> None:
     """Write the outputs of one set."""
     columns = {
         "key": pa.array(outputs.keys),
-        "label": pa.array(outputs.labels.tolist(), pa.int64()),
+        "label": pa.array(outputs.labels.numpy()),
         "logits": tensor_column(outputs.logits),
-        "features": tensor_column(outputs.features),
     }
-    table = pa.table(columns).replace_schema_metadata({"penumbra": json.dumps({"role": outputs.role})})
+    if outputs.features is not None:
+        columns["features"] = tensor_column(outputs.features)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    pq.write_table(pa.table(columns | outputs.scores), path, row_group_size=ROW_GROUP)
 
 
 def write_head(path: Path, head: Head) -> None:
@@ -68,49 +82,106 @@ def write_head(path: Path, head: Head) -> None:
     pq.write_table(pa.table({"weight": tensor_column(head.weight), "bias": head.bias.numpy()}), path)
 
 
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro infer`, or `dvc pull`") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable ({error}); run `dvc repro infer`") from None
-
-
-def _matrix(path: Path, table: pa.Table, name: str) -> Tensor:
-    column = table.column(name)
-    widths = set(column.combine_chunks().value_lengths().to_pylist())
-    if len(widths) != 1:
-        raise UserError(f"{path}: {name} of lengths {sorted(widths)}, expected one length; write the outputs again")
-    values = column_tensor(column, tuple(widths))
+def _matrix(path: Path, column: pa.ChunkedArray, name: str) -> Tensor:
+    if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)):
+        raise UserError(f"{path}: {name} of type {column.type}, expected lists of float32; see artifacts/outputs.py")
+    widths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(widths) != 1 or not widths[0]:
+        raise UserError(f"{path}: {name} of lengths {widths[:5]}, expected one length; write the outputs again")
+    values = column_tensor(column, (widths[0],))
     if not torch.isfinite(values).all():
         raise UserError(f"{path}: {name} has NaN or infinite values; train the model again, with a lower learning rate")
     return values
 
 
-def load(path: Path) -> Outputs:
-    """Read the outputs of one set.
+class OutputFile:
+    """The outputs of one set, on disk.
+
+    Attributes:
+        name: of the set.
+        role: what the set is for, see `images.ImageSet`.
+        score_names: columns that are scores.
 
     Raises:
-        UserError: missing, empty, of another schema, or not finite.
+        UserError: missing, unreadable, empty, or without a column that is needed.
     """
-    table = _read(path)
-    missing = {"key", "label", "logits", "features"} - set(table.column_names)
-    if missing or table.num_rows == 0:
-        raise UserError(f"{path}: {table.num_rows} rows, without columns {sorted(missing)}; see artifacts/outputs.py")
-    role = json.loads((table.schema.metadata or {}).get(b"penumbra", b"{}")).get("role")
-    if role not in get_args(Role):
-        raise UserError(f"{path}: role {role!r} in the schema's metadata, expected one of {', '.join(get_args(Role))}")
-    return Outputs(
-        keys=table.column("key").to_pylist(),
-        labels=torch.tensor(table.column("label").to_pylist()),
-        logits=_matrix(path, table, "logits"),
-        features=_matrix(path, table, "features"),
-        role=role,
-    )
+
+    def __init__(self, path: Path, role: Role):
+        self.path, self.name, self.role = path, path.stem, role
+        try:
+            self._file = pq.ParquetFile(path)
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; run `dvc repro infer`, or `dvc pull`") from None
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path}: not readable ({one_line(error)}); write the outputs again") from None
+        columns = self._file.schema_arrow.names
+        self.score_names = [name for name in columns if name not in COLUMNS]
+        missing = {"key", "label", "logits"} - set(columns)
+        if missing or len(self) == 0:
+            raise UserError(f"{path}: {len(self)} rows, without columns {sorted(missing)}; see artifacts/outputs.py")
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def batches(self, rows: int = ROW_GROUP) -> Iterator[Outputs]:
+        """The outputs in order, at most `rows` at a time.
+
+        Raises:
+            UserError: a column of another type, of several widths, or not finite.
+        """
+        for batch in self._file.iter_batches(rows):
+            yield self._outputs(pa.Table.from_batches([batch]))
+
+    def load(self) -> Outputs:
+        """All of them at once; raises as `batches` does."""
+        return self._outputs(self._file.read())
+
+    def _outputs(self, table: pa.Table) -> Outputs:
+        try:
+            labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
+            scores = {name: table.column(name).to_numpy().astype(np.float64) for name in self.score_names}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.path}: {one_line(error)}; expected numbers, see artifacts/outputs.py") from None
+        return Outputs(
+            keys=[str(key) for key in table.column("key").to_pylist()],
+            labels=labels,
+            logits=_matrix(self.path, table.column("logits"), "logits"),
+            features=_matrix(self.path, table.column("features"), "features")
+            if "features" in table.column_names
+            else None,
+            scores=scores,
+        )
 
 
-def load_head(path: Path) -> Head:
-    """Read the last layer."""
-    table = _read(path)
-    return Head(_matrix(path, table, "weight"), torch.tensor(table.column("bias").to_pylist()))
+def find(folder: Path) -> dict[str, OutputFile]:
+    """Every set of a model's folder by name: the ID splits that are there, then the other sets.
+
+    Raises:
+        UserError: no `test.parquet`, or two sets of one name; and as `OutputFile`.
+    """
+    paths: list[tuple[Path, Role]] = [(folder / f"{split}.parquet", "id") for split in SPLITS]
+    paths = [(path, role) for path, role in paths if path.is_file()]
+    for role in (*OOD_ROLES, "decoded"):
+        paths += [(path, role) for path in sorted((folder / role).glob("*.parquet"))]
+    names = [path.stem for path, _ in paths]
+    if "test" not in names:
+        raise UserError(f"{folder / 'test.parquet'}: not found; run `dvc repro infer`, or see artifacts/outputs.py")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{folder}: two sets of one name, {sorted(twice)}; rename one")
+    return {path.stem: OutputFile(path, role) for path, role in paths}
+
+
+def load_head(folder: Path) -> Head | None:
+    """The last layer, if the folder has it.
+
+    Raises:
+        UserError: unreadable, or not a last layer.
+    """
+    path = folder / "head.parquet"
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+        return Head(_matrix(path, table.column("weight"), "weight"), torch.tensor(table.column("bias").to_pylist()))
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a last layer ({one_line(error)}); see artifacts/outputs.py") from None

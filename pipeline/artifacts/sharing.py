@@ -137,7 +137,9 @@ def _draw(folder: Path, samples: Sequence[Sample]) -> None:
         own = groups.setdefault(f"{sample.fields['method']}, packed", [])
         if len(own) < ROWS * COLUMNS:
             own.append(decode(sample.image, "sample"))
-    contact_sheet(folder / "contact-sheet.png", {name: torch.from_numpy(np.stack(own)) for name, own in groups.items()})
+    contact_sheet(
+        folder / "contact-sheet.png", [{name: torch.from_numpy(np.stack(own))} for name, own in groups.items()]
+    )
 
 
 def push(folder: Path, repository: str) -> str:

@@ -1,6 +1,7 @@
-"""Detectors of pytorch-ood on cached logits and features. A score is larger for OOD.
+"""Detectors of pytorch-ood. A score is larger for OOD.
 
-Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone.
+Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone. One that needs images or gradients stands in
+image_detectors.py and runs in `infer`.
 """
 
 import logging
@@ -65,6 +66,7 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "ash-b": lambda head, **options: ASH(None, classify(head), variant="ash-b", **options),
     "scale": lambda head, **options: SCALE(None, classify(head), **options),
 }
+NEEDS_HEAD = ("vim", "max-cosine", "she", "dice", "react", "ash-b", "scale")
 Scorer = Callable[[Outputs], np.ndarray]
 
 
@@ -73,7 +75,7 @@ def as_maps(features: Tensor) -> Tensor:
     return features[:, :, None, None]
 
 
-def fit(name: str, options: dict[str, Any], train: Outputs, val: Outputs, head: Head) -> Scorer:
+def fit(name: str, options: dict[str, Any], train: Outputs | None, val: Outputs | None, head: Head | None) -> Scorer:
     """A detector fitted on ID outputs: a function from outputs to scores, float64 (n,).
 
     What is estimated from features is so on training outputs; ReAct's threshold, as in OpenOOD, and the temperature
@@ -82,30 +84,56 @@ def fit(name: str, options: dict[str, Any], train: Outputs, val: Outputs, head: 
     Args:
         name: a key of `DETECTORS`.
         options: arguments of the pytorch-ood class.
-        train: of the ID training images.
-        val: of the ID validation images.
+        train: of the ID training images; None where the detector needs none.
+        val: of the ID validation images; likewise.
+        head: the last layer; likewise.
 
     Raises:
-        UserError: the detector is unknown, or its options do not fit.
+        UserError: the detector is unknown, its options do not fit, or what it needs is not there.
     """
     if name not in DETECTORS:
-        raise UserError(f"params.yaml: score.detectors: unknown {name!r}; expected some of {', '.join(DETECTORS)}")
+        raise UserError(
+            f"score.detectors: unknown {name!r}; expected some of {', '.join(DETECTORS)}; "
+            "one that needs images belongs in infer.detectors"
+        )
+    if name in NEEDS_HEAD and head is None:
+        raise UserError(f"score.detectors: {name} needs head.parquet, which the outputs lack; add it, or drop {name}")
     try:
         detector = DETECTORS[name](head, **options)
-        if hasattr(detector, "fit_features"):
-            detector.fit_features(train.features, train.labels)
-        elif hasattr(detector, "fit_feature_maps"):
-            detector.fit_feature_maps(as_maps(val.features), val.labels)
-        elif hasattr(detector, "fit_logits"):
-            detector.fit_logits(val.logits.double(), val.labels)
+        if getattr(detector, "requires_fit", False):
+            _fit(detector, name, train, val)
     except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"params.yaml: score.detectors.{name}: {options}: {error}; correct its options") from None
-    return lambda outputs: _score(detector, outputs).detach().double().numpy()
+        raise UserError(f"score.detectors.{name}: {options}: {error}; correct its options") from None
+    return lambda outputs: _score(detector, outputs, name).detach().double().numpy()
 
 
-def _score(detector: Any, outputs: Outputs) -> Tensor:
+def _fit(detector: Any, name: str, train: Outputs | None, val: Outputs | None) -> None:
+    if hasattr(detector, "fit_features"):
+        known = _given(train, name, "train.parquet")
+        detector.fit_features(_features(known, name), known.labels)
+        return
+    known = _given(val, name, "val.parquet")
+    if hasattr(detector, "fit_feature_maps"):
+        detector.fit_feature_maps(as_maps(_features(known, name)), known.labels)
+    else:
+        detector.fit_logits(known.logits.double(), known.labels)
+
+
+def _given(outputs: Outputs | None, name: str, file: str) -> Outputs:
+    if outputs is None:
+        raise UserError(f"score.detectors: {name} is fitted on {file}, which the outputs lack; add it, or drop {name}")
+    return outputs
+
+
+def _features(outputs: Outputs, name: str) -> Tensor:
+    if outputs.features is None:
+        raise UserError(f"score.detectors: {name} needs the column `features`, which the outputs lack; drop {name}")
+    return outputs.features
+
+
+def _score(detector: Any, outputs: Outputs, name: str) -> Tensor:
     if hasattr(detector, "predict_features"):
-        return detector.predict_features(outputs.features)
+        return detector.predict_features(_features(outputs, name))
     if hasattr(detector, "predict_feature_maps"):
-        return detector.predict_feature_maps(as_maps(outputs.features))
+        return detector.predict_feature_maps(as_maps(_features(outputs, name)))
     return detector.predict_logits(outputs.logits.double())

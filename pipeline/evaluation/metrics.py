@@ -18,7 +18,8 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
         ood_scores: float (m,), m > 0, finite.
 
     Returns:
-        `auroc`; `fpr95`, the share of ID flagged at the first threshold that catches 95 % of OOD (OpenOOD);
+        `auroc`; `fpr95`, the share of ID flagged at the first threshold that catches 95 % of OOD (OpenOOD, which
+        looks at the corners of the ROC curve alone, so that with tied scores it may be the next corner's);
         `fpr95_id_positive`, the share of OOD let pass where the share of ID let pass is nearest to 95 % (the
         VOS and Dream-OOD family: not comparable with the other); `aupr_in` and `aupr_out`, areas by the
         trapezoid rule with ID and OOD as the positive class.
@@ -29,12 +30,22 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
     let_pass, misses = 1 - fpr[::-1], 1 - tpr[::-1]  # the same thresholds with ID as the positive class
     values = {
         "auroc": np.trapezoid(tpr, fpr),
-        "fpr95": fpr[np.argmax(tpr >= RECALL)],
+        "fpr95": _fpr_at_corner(fpr, tpr, len(id_scores), len(ood_scores)),
         "fpr95_id_positive": _fpr_nearest(misses, let_pass),
         "aupr_in": _aupr(misses * len(ood_scores), let_pass * len(id_scores)),
         "aupr_out": _aupr(fpr * len(id_scores), tpr * len(ood_scores)),
     }
     return {name: 100 * float(value) for name, value in values.items()}
+
+
+def _fpr_at_corner(fpr: np.ndarray, tpr: np.ndarray, negatives: int, positives: int) -> float:
+    """False positive rate at the first corner of the curve with enough recall.
+
+    OpenOOD takes scikit-learn's curve as it comes, without the points on a straight line between their neighbours.
+    """
+    counts = np.rint([fpr * negatives, tpr * positives]).astype(np.int64)
+    corners = np.concatenate([[True], np.diff(counts, 2).any(axis=0), [True]])
+    return float(fpr[corners][np.argmax(tpr[corners] >= RECALL)])
 
 
 def _aupr(false_positives: np.ndarray, true_positives: np.ndarray) -> float:

@@ -1,42 +1,148 @@
-"""Is a difference larger than what the seeds alone would make?"""
+"""Is a difference more than chance? A paired bootstrap over images and seeds.
+
+Images of each set and seeds are drawn again with replacement, the same ones for every recipe, so that what two recipes
+share cancels out. With a few seeds an interval leaves zero out only where nearly every seed agrees by itself.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+import pandas as pd
+
+METRICS = ("auroc", "fpr95")
 LOWER_IS_BETTER = ("fpr95", "fpr95_id_positive")
+INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+AT_A_TIME = 20_000_000  # weights held at a time
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A recipe's mean minus the reference's, in percentage points, and what to make of it."""
+class Group:
+    """Scores of several recipes on the same images.
 
-    delta: float
-    spread: float
-    verdict: str
-
-
-def compare(recipe: dict[str, float], reference: dict[str, float], metric: str) -> Difference:
-    """Compare two {mean, std} over seeds: `better` or `worse` where the means differ by more than either std.
-
-    A rule of thumb for a few seeds, not a significance test.
+    Attributes:
+        known: recipe -> float (seeds, n), of ID images.
+        unknown: set -> recipe -> float (seeds, m), of OOD images.
     """
-    delta = recipe["mean"] - reference["mean"]
-    spread = max(recipe["std"], reference["std"])
-    if abs(delta) <= spread:
-        return Difference(delta, spread, "no difference")
-    better = (delta < 0) == (metric in LOWER_IS_BETTER)
-    return Difference(delta, spread, "better" if better else "worse")
+
+    known: Mapping[str, np.ndarray]
+    unknown: Mapping[str, Mapping[str, np.ndarray]]
 
 
-def alarms(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on every result that is worse than guessing: a mean AUROC under 50 %.
+def draw(random: np.random.Generator, count: int, times: int) -> np.ndarray:
+    """How often each of `count` items is drawn in `count` draws with replacement, int32 (times, count)."""
+    rows = random.integers(count, size=(times, count)) + count * np.arange(times)[:, None]
+    return np.bincount(rows.ravel(), minlength=times * count).reshape(times, count).astype(np.int32)
+
+
+def _running(weights: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Sums of the weights of the first 0, 1, ... items in an order, int32 (times, count + 1)."""
+    return np.pad(np.cumsum(weights[:, order], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+
+
+def resampled(
+    known: np.ndarray, unknown: np.ndarray, known_weights: np.ndarray, unknown_weights: np.ndarray
+) -> np.ndarray:
+    """AUROC and FPR95 in percent, (2, times), of samples in which each image stands as often as its weight says.
+
+    Of the images written out, ties included; FPR95 at the very first threshold that catches 95 %, see `metrics`.
 
     Args:
-        summary: recipe -> detector -> {sets: {name: {auroc: {mean}}}}, as in metrics/summary.json.
+        known: ID scores (n,); unknown: OOD scores (m,).
+        known_weights: (times, n), of row sum n; unknown_weights: (times, m), of row sum m.
     """
-    for recipe, detectors in summary.items():
-        for detector, entry in detectors.items():
-            for name, values in entry["sets"].items():
-                if (mean := values["auroc"]["mean"]) < 50:
-                    yield f"{recipe}: {detector} on {name}: AUROC {mean:.1f} %, worse than guessing"
+    n, m = len(known), len(unknown)
+    ascending = np.sort(unknown)
+    below = _running(unknown_weights, np.argsort(unknown))  # OOD images before position i, in ascending order
+    first, last = (np.searchsorted(ascending, known, side) for side in ("left", "right"))
+    missed = below[:, first] + below[:, last]  # twice the OOD images below each ID image, ties counted as one half
+    auroc = 1 - np.einsum("bj,bj->b", known_weights, missed, dtype=np.float64) / (2 * n * m)
+    starts = np.flatnonzero(np.diff(ascending, prepend=-np.inf) > 0)  # thresholds: distinct scores, once each
+    allowed = (below[:, starts] <= 0.05 * m + 1e-9).sum(axis=1) - 1  # the highest that misses at most 5 % of OOD
+    passed = _running(known_weights, np.argsort(known))
+    position = np.searchsorted(np.sort(known), ascending[starts[allowed]], "left")
+    fpr95 = 1 - passed[np.arange(len(passed)), position] / n
+    return 100 * np.stack([auroc, fpr95])
+
+
+def _blocks(group: Group, times: int) -> Iterator[int]:
+    images = sum(next(iter(own.values())).shape[1] for own in [group.known, *group.unknown.values()])
+    size = max(1, AT_A_TIME // images)
+    yield from [min(size, times - start) for start in range(0, times, size)]
+
+
+def bootstrap(group: Group, times: int, random: np.random.Generator) -> np.ndarray:
+    """Metrics of every recipe in samples drawn again, the same images and seeds for all: (recipes, 1 + sets, 2, times).
+
+    The first of the second axis is the unweighted mean over the sets; the third axis is `METRICS`.
+    """
+    recipes, seeds = list(group.known), len(next(iter(group.known.values())))
+    drawn = draw(random, seeds, times) / seeds  # (times, seeds)
+    parts = []
+    for size in _blocks(group, times):
+        known_weights = draw(random, next(iter(group.known.values())).shape[1], size)
+        values = np.empty((len(recipes), len(group.unknown), seeds, 2, size))
+        for j, scores in enumerate(group.unknown.values()):
+            unknown_weights = draw(random, next(iter(scores.values())).shape[1], size)
+            for i, recipe in enumerate(recipes):
+                for seed in range(seeds):
+                    pair = (group.known[recipe][seed], scores[recipe][seed])
+                    values[i, j, seed] = resampled(*pair, known_weights, unknown_weights)
+        parts.append(values)
+    by_set = np.einsum("rcsmb,bs->rcmb", np.concatenate(parts, axis=-1), drawn)
+    return np.concatenate([by_set.mean(axis=1, keepdims=True), by_set], axis=1)
+
+
+def observed(group: Group) -> np.ndarray:
+    """The metrics themselves, the means over seeds: (recipes, 1 + sets, 2)."""
+    columns = []
+    for scores in group.unknown.values():
+        values = [
+            np.mean([resampled(a, b, _once(a), _once(b))[:, 0] for a, b in zip(group.known[name], own, strict=True)], 0)
+            for name, own in scores.items()
+        ]
+        columns.append(np.stack(values))
+    by_set = np.stack(columns, axis=1)
+    return np.concatenate([by_set.mean(axis=1, keepdims=True), by_set], axis=1)
+
+
+def _once(scores: np.ndarray) -> np.ndarray:
+    return np.ones((1, len(scores)), np.int32)
+
+
+def verdict(low: float, high: float, metric: str) -> str:
+    """`better` or `worse` where the whole interval of a difference lies on one side of zero."""
+    if low <= 0 <= high:
+        return "no difference"
+    return "better" if (high < 0) == (metric in LOWER_IS_BETTER) else "worse"
+
+
+def differences(group: Group, name: str, times: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every recipe against every other, and every recipe by itself, with 95 % intervals.
+
+    Args:
+        group: scores on the sets of one group.
+        name: of the group.
+        times: samples drawn.
+        seed: of the draws.
+
+    Returns:
+        Two frames, in percentage points: `recipe, reference, set, metric, delta, low, high, verdict`, and
+        `recipe, set, metric, value, low, high`. `set` is a set's name, or the group's for the mean over its sets.
+    """
+    values, samples = observed(group), bootstrap(group, times, np.random.default_rng(seed))
+    recipes, sets = list(group.known), [name, *group.unknown]
+    pairs, own = [], []
+    for i, recipe in enumerate(recipes):
+        for k, column in enumerate(sets):
+            for m, metric in enumerate(METRICS):
+                low, high = np.percentile(samples[i, k, m], INTERVAL)
+                about = {"recipe": recipe, "set": column, "metric": metric}
+                own.append(about | {"value": values[i, k, m], "low": low, "high": high})
+                for j, reference in enumerate(recipes):
+                    if i != j:
+                        low, high = np.percentile(samples[i, k, m] - samples[j, k, m], INTERVAL)
+                        delta = values[i, k, m] - values[j, k, m]
+                        row = {"delta": delta, "low": low, "high": high, "verdict": verdict(low, high, metric)}
+                        pairs.append(about | {"reference": reference} | row)
+    return pd.DataFrame(pairs), pd.DataFrame(own)

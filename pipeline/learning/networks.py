@@ -129,6 +129,7 @@ class Classifier(
         channels: 1 or 3.
         mean: of the ID training images in 0..1, one a channel.
         std: likewise.
+        resize: the shorter side of images before the crop to `size`; `size` where none.
 
     Raises:
         UserError: an unknown network or head.
@@ -143,9 +144,10 @@ class Classifier(
         channels: int,
         mean: list[float],
         std: list[float],
+        resize: int | None = None,
     ):
         super().__init__()
-        self.classes, self.size, self.channels = classes, size, channels
+        self.classes, self.size, self.channels, self.resize = classes, size, channels, resize
         self.backbone = backbone(network, channels)
         self.head = heads.build(heads.parse(head), self.backbone.num_features, len(classes))
         about = getattr(self.backbone, "pretrained_cfg", {})

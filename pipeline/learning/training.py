@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pipeline.artifacts.images import Preprocessing
 from pipeline.errors import UserError
 from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import Precision, Row, fit
@@ -147,9 +148,13 @@ def train_classifier(
     return history
 
 
-def untrained(settings: Training, seed: int, head: dict[str, Any], pool: Pool, classes: list[str]) -> Classifier:
+def untrained(
+    settings: Training, seed: int, head: dict[str, Any], pool: Pool, classes: list[str], preprocessing: Preprocessing
+) -> Classifier:
     """A classifier for the images of a pool, on the device, its weights drawn from the seed."""
     set_seed(seed)
     channels, size, _ = pool.shape
-    model = Classifier(settings.network, head, classes, size, channels, *pool.statistics)
+    own = preprocessing
+    mean, std = (own.mean, own.std) if own.mean and own.std else pool.statistics
+    model = Classifier(settings.network, head, classes, size, channels, mean, std, own.resize)
     return model.to(Accelerator().device).to(memory_format=torch.channels_last)

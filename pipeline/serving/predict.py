@@ -3,7 +3,6 @@
 import glob
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts.files import replacing
-from pipeline.artifacts.images import decode
+from pipeline.artifacts.images import batched, decode
 from pipeline.errors import UserError
-from pipeline.learning.networks import as_images
+from pipeline.learning.networks import Classifier, as_images
 from pipeline.learning.pools import ahead
 from pipeline.serving.open_set import OpenSetClassifier, judge
 from pipeline.sources.preprocess import conform
@@ -58,12 +57,11 @@ def find(patterns: Iterable[str]) -> list[Path]:
 def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iterator[Row]:
     """Judge files in order; one that cannot be read gets its reason under `error` and nothing else."""
     device = next(model.parameters()).device
-    size, channels = model.classifier.size, model.classifier.channels
 
     def read(part: list[Path]) -> Read:
-        return part, [_read(path, size, channels) for path in part]
+        return part, [_read(path, model.classifier) for path in part]
 
-    for part, read_files in ahead(read, _batches(paths, batch)):
+    for part, read_files in ahead(read, batched(paths, batch)):
         readable = [pixels for pixels in read_files if isinstance(pixels, np.ndarray)]
         images = as_images(torch.from_numpy(np.stack(readable)).to(device)) if readable else None
         judged = iter(judge(model, images) if images is not None else [])
@@ -71,15 +69,10 @@ def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iter
             yield {"path": str(path)} | ({"error": pixels} if isinstance(pixels, str) else next(judged))
 
 
-def _batches(paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
-    left = iter(paths)
-    while part := list(islice(left, batch)):
-        yield part
-
-
-def _read(path: Path, size: int, channels: int) -> np.ndarray | str:
+def _read(path: Path, classifier: Classifier) -> np.ndarray | str:
     try:
-        return conform(decode(path.read_bytes(), path.name), path.name, size, channels)
+        pixels = decode(path.read_bytes(), path.name)
+        return conform(pixels, path.name, classifier.size, classifier.channels, classifier.resize)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     except UserError as error:
@@ -100,8 +93,7 @@ HEADER = f"{'verdict':<8} {'sure':>6} {'score':>9}  {'class':<16} path"
 
 def write_parquet(rows: Iterable[Row], target: Path, batch: int) -> Iterator[Row]:
     """Pass rows on and write them to a parquet file, which appears whole at the end."""
-    left = iter(rows)
     with replacing(target) as path, pq.ParquetWriter(path, SCHEMA) as writer:
-        while part := list(islice(left, batch)):
+        for part in batched(rows, batch):
             writer.write_table(pa.Table.from_pylist(part, SCHEMA))
             yield from part

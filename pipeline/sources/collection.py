@@ -1,8 +1,24 @@
-"""What every source gives: labelled ID images and named OOD sets."""
+"""What every source gives: labelled ID images and named OOD sets, not yet read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from pipeline.artifacts.images import Picture, Role
+from pipeline.artifacts.images import Role
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One encoded image: `label` is a class index, or -1 for OOD; `key` is unique in its set.
+
+    `read` gives the bytes of the file, and raises UserError where that fails.
+    """
+
+    key: str
+    label: int
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -10,13 +26,13 @@ class OODSet:
     """A benchmark set and what it is for: testing (`near`, `far`) or choices (`val-near`, `val-far`)."""
 
     role: Role
-    pictures: list[Picture]
+    items: list[Item]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """ID images with labels 0..len(classes)-1, and OOD sets by name."""
+    """ID images with labels 0..len(classes)-1, split by whoever knows how, and OOD sets by name."""
 
     classes: list[str]
-    pictures: list[Picture]
+    splits: dict[Split, list[Item]]
     ood: dict[str, OODSet]

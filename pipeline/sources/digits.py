@@ -7,6 +7,7 @@ testing. The classes were fixed before any result was seen and differ from those
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from pipeline.artifacts.images import OOD_LABEL, Picture, Role, encode_png
+from pipeline.artifacts.images import OOD_LABEL, Role, encode_png
 from pipeline.errors import UserError
-from pipeline.sources.collection import Collection, OODSet
+from pipeline.sources.collection import Collection, Item, OODSet
+from pipeline.sources.splits import three_ways
 
 ID_DIGITS = (0, 2, 3, 5, 7, 9)
 NEAR_DIGITS: dict[Role, tuple[int, int]] = {"near": (4, 8), "val-near": (1, 6)}
@@ -40,6 +42,7 @@ PHOTOGRAPHS: dict[Role, dict[str, str]] = {
 }
 PATCH = 32  # pixels
 PATCHES_PER_SET = 200
+VAL, TEST, SEED = 0.15, 0.25, 0  # of the splits: they belong to the benchmark, so that numbers can be compared
 FACES = 100  # the first 100 images of lfw_subset.npy are faces, the others are not
 BLANK = 4.0  # grey levels: a patch whose standard deviation is below is sky or paper, not a picture
 
@@ -49,7 +52,7 @@ def load() -> Collection:
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # scikit-learn counts 0..16
     of_class = {
-        digit: [_picture(f"digit-{digit}-{i:04d}", grey[i]) for i in np.flatnonzero(digits.target == digit)]
+        digit: [_item(f"digit-{digit}-{i:04d}", grey[i]) for i in np.flatnonzero(digits.target == digit)]
         for digit in range(10)
     }
     ood = {
@@ -57,24 +60,21 @@ def load() -> Collection:
     }
     for role, photographs in PHOTOGRAPHS.items():
         ood |= {name: OODSet(role, list(_patches(name, file))) for name, file in photographs.items()}
-    labelled = [
-        Picture(picture.key, picture.data, label)
-        for label, digit in enumerate(ID_DIGITS)
-        for picture in of_class[digit]
-    ]
-    return Collection([str(digit) for digit in ID_DIGITS], labelled, ood)
+    classes = [str(digit) for digit in ID_DIGITS]
+    labelled = [replace(item, label=label) for label, digit in enumerate(ID_DIGITS) for item in of_class[digit]]
+    return Collection(classes, three_ways(classes, labelled, VAL, TEST, SEED), ood)
 
 
-def _picture(key: str, grey: np.ndarray) -> Picture:
-    return Picture(key, encode_png(grey[None]), OOD_LABEL)
+def _item(key: str, grey: np.ndarray) -> Item:
+    return Item(key, OOD_LABEL, lambda: encode_png(grey[None]))
 
 
-def _patches(name: str, file: str) -> Iterator[Picture]:
+def _patches(name: str, file: str) -> Iterator[Item]:
     """Up to `PATCHES_PER_SET` patches, evenly spread over the photograph, blank ones left out."""
     patches = [patch for patch in _tiles(file) if patch.std() >= BLANK]
     chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES_PER_SET)).astype(int)
     for i in chosen:
-        yield _picture(f"{name}-{i:04d}", patches[i])
+        yield _item(f"{name}-{i:04d}", patches[i])
 
 
 def _tiles(file: str) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ def outputs(head: Head, n: int, seed: int, scale: float = 1.0) -> Outputs:
     labels = torch.arange(n) % 3
     generator = torch.Generator().manual_seed(seed)
     features = scale * torch.randn(n, 8, generator=generator) + 3 * head.weight[labels]
-    return Outputs([str(i) for i in range(n)], labels, features @ head.weight.T + head.bias, features, "id")
+    return Outputs([str(i) for i in range(n)], labels, features @ head.weight.T + head.bias, features)
 
 
 def test_every_detector_finds_what_is_far_and_unsure(head: Head) -> None:
@@ -33,7 +33,7 @@ def test_every_detector_finds_what_is_far_and_unsure(head: Head) -> None:
     features = 0.05 * torch.randn(100, 8, generator=torch.Generator().manual_seed(3)) + 4 * torch.eye(8)[7]
     features -= features @ torch.linalg.pinv(head.weight) @ head.weight  # nothing the classes would see
     logits = features @ head.weight.T + head.bias
-    unknown = Outputs(known.keys, known.labels, logits, features, "far")
+    unknown = Outputs(known.keys, known.labels, logits, features)
     for name in set(DETECTORS) - set(SELECTIVE):
         score = fit(name, OPTIONS.get(name, {}), train, known, head)
         assert np.median(score(unknown)) > np.median(score(known)), name
@@ -66,7 +66,7 @@ def test_feature_scores_against_scikit_learn(head: Head) -> None:
 
 def test_confident_softmaxes_do_not_tie(head: Head) -> None:
     logits = torch.tensor([[20.0 + i / 10, 0.0, 0.0] for i in range(50)])
-    confident = Outputs([str(i) for i in range(50)], torch.zeros(50, dtype=torch.int64), logits, logits, "id")
+    confident = Outputs([str(i) for i in range(50)], torch.zeros(50, dtype=torch.int64), logits, logits)
     assert len(set(fit("msp", {}, confident, confident, head)(confident))) == 50
 
 
@@ -83,7 +83,7 @@ def energy(logits: np.ndarray) -> np.ndarray:
 def relu(said: Outputs, head: Head) -> Outputs:
     """The same with features as they come out of a ReLU."""
     features = said.features.relu()
-    return Outputs(said.keys, said.labels, features @ head.weight.T + head.bias, features, said.role)
+    return Outputs(said.keys, said.labels, features @ head.weight.T + head.bias, features)
 
 
 def test_gen_and_temperature_by_their_formulas(head: Head) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.images import ImageSet, Preprocessing
 from pipeline.errors import UserError
 from pipeline.learning import loop, training
 from pipeline.learning.information import Bank
@@ -71,7 +71,9 @@ class Run:
         torch.manual_seed(9)
         teacher = Classifier("wrn-10-1", {"kind": "linear"}, known.classes, 16, 1, [0.5], [0.5]).eval()
         bank = Bank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 2, 2)
-        self.model = untrained(self.settings, seed, terms.head.model_dump(), self.pools[0], known.classes)
+        self.model = untrained(
+            self.settings, seed, terms.head.model_dump(), self.pools[0], known.classes, Preprocessing(16)
+        )
         self.objective = Objective(terms, self.model, teacher.requires_grad_(False), bank)
         self.rows: list[Row] = []
         self.kept = Kept(folder / "checkpoint", "identity", self.rows.append)

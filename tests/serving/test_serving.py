@@ -129,9 +129,9 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
     read: list[Path] = []
     original = predict._read
 
-    def counting(path: Path, size: int, channels: int) -> Any:
+    def counting(path: Path, classifier: Classifier) -> Any:
         read.append(path)
-        return original(path, size, channels)
+        return original(path, classifier)
 
     paths = predict.find([str(photos)]) * 300
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,40 @@
+"""ROC and precision-recall curves of one detector, as tables."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from pipeline.evaluation.summaries import GROUPS
+
+POINTS = 200  # of each curve
+
+
+def curves(scores: pd.DataFrame, detector: str) -> dict[str, pd.DataFrame]:
+    """`roc` and `pr` curves by recipe and group, images of all seeds and sets pooled, thinned; OOD is positive.
+
+    Args:
+        scores: a row an image: recipe, set, role, and a column a detector.
+    """
+    found: dict[str, list[pd.DataFrame]] = {
+        "roc": [pd.DataFrame(columns=["curve", "recipe", "group", "fpr", "tpr"])],
+        "pr": [pd.DataFrame(columns=["curve", "recipe", "group", "recall", "precision"])],
+    }
+    for recipe, own in scores.groupby("recipe", sort=False, observed=True):
+        for group in GROUPS["test"]:
+            known, unknown = own.loc[own["set"] == "test", detector], own.loc[own["role"] == group, detector]
+            if unknown.empty:
+                continue
+            positive = np.repeat([False, True], [len(known), len(unknown)])
+            values = np.concatenate([known, unknown])
+            about = {"curve": f"{recipe} {group}", "recipe": recipe, "group": group}
+            fpr, tpr, _ = roc_curve(positive, values)
+            precision, recall, _ = precision_recall_curve(positive, values, drop_intermediate=True)
+            found["roc"].append(_thinned({"fpr": fpr, "tpr": tpr}).assign(**about))
+            found["pr"].append(_thinned({"recall": recall, "precision": precision}).assign(**about))
+    return {name: pd.concat(parts[1:] or parts)[parts[0].columns] for name, parts in found.items()}
+
+
+def _thinned(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    rows = np.unique(np.linspace(0, count - 1, POINTS).astype(int))
+    return pd.DataFrame({name: values[rows] for name, values in columns.items()})

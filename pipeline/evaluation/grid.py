@@ -1,0 +1,21 @@
+"""Detectors with lists of arguments: every combination, each with a name of its own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.model_selection import ParameterGrid
+
+
+def combinations(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of arguments; one that is a list is a choice of values."""
+    yield from ParameterGrid({key: value if isinstance(value, list) else [value] for key, value in options.items()})
+
+
+def label(name: str, options: dict[str, Any]) -> str:
+    """A detector with its arguments in one word: `knn(k=10)`, `msp()`."""
+    return f"{name}({','.join(f'{key}={options[key]}' for key in sorted(options))})"
+
+
+def detector_of(label: str) -> str:
+    """The detector's name in such a word."""
+    return label.partition("(")[0]

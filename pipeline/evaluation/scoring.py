@@ -1,0 +1,121 @@
+"""Scores of one model: every detector fitted, its arguments chosen on validation sets, every image scored.
+
+Outputs are read piece by piece: memory grows with the training set and the scores, not with logits and features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.artifacts.outputs import Head, OutputFile, Outputs
+from pipeline.errors import UserError
+from pipeline.evaluation.detectors import Scorer, fit
+from pipeline.evaluation.grid import combinations, detector_of, label
+from pipeline.evaluation.metrics import accuracy, ood_metrics
+
+VALIDATION = ("val-near", "val-far")
+Options = Mapping[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of a model.
+
+    Attributes:
+        scores: a row an image: set, role, key, and a column a detector, float64.
+        accuracy: percent of right answers by ID split.
+        chosen: of each detector the arguments that were used, as in `knn(k=10)`.
+    """
+
+    scores: pd.DataFrame
+    accuracy: dict[str, float]
+    chosen: dict[str, str]
+
+
+def _candidates(files: Mapping[str, OutputFile], head: Head | None, detectors: Options) -> dict[str, Scorer]:
+    """Every detector with every combination of its arguments, fitted; then those that were run with the model."""
+    train, val = (files[split].load() if split in files else None for split in ("train", "val"))
+    found = {
+        label(name, options): fit(name, options, train, val, head)
+        for name, choices in detectors.items()
+        for options in combinations(choices)
+    }
+    return found | {name: lambda outputs, name=name: outputs.scores[name] for name in files["test"].score_names}
+
+
+def _scores(file: OutputFile, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+    """Scores of one set, read piece by piece: key, and a column a scorer."""
+    return pd.concat([_piece(file, outputs, scorers) for outputs in file.batches()], ignore_index=True)
+
+
+def _piece(file: OutputFile, outputs: Outputs, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+    columns: dict[str, Any] = {"set": file.name, "role": file.role, "key": outputs.keys}
+    for name, scorer in scorers.items():
+        columns[name] = scorer(outputs)
+        if not np.isfinite(columns[name]).all():
+            raise UserError(f"{file.path}: {name}: not finite; drop it from score.detectors")
+    return pd.DataFrame(columns)
+
+
+def choose(scorers: Mapping[str, Scorer], files: Mapping[str, OutputFile], name: str) -> str:
+    """Of one detector the arguments with the best mean AUROC over the validation groups, as OpenOOD's search does.
+
+    Raises:
+        UserError: there are several, and no OOD validation set to choose by.
+    """
+    if len(scorers) == 1:
+        return next(iter(scorers))
+    groups = [[file for file in files.values() if file.role == role] for role in VALIDATION]
+    if "val" not in files or not any(groups):
+        raise UserError(
+            f"score.detectors.{name}: several values and no OOD validation set to choose by; name one value, or give "
+            "sets under prepare.val_near or prepare.val_far"
+        )
+    known = _scores(files["val"], scorers)
+    areas = [
+        pd.DataFrame([_areas(known, _scores(file, scorers), list(scorers)) for file in group]).mean()
+        for group in groups
+        if group
+    ]
+    return str(pd.concat(areas, axis=1).mean(axis=1).idxmax())
+
+
+def _areas(known: pd.DataFrame, unknown: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    return {name: ood_metrics(known[name].to_numpy(), unknown[name].to_numpy())["auroc"] for name in names}
+
+
+def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: Options) -> Scored:
+    """Score every set of a model but the training set.
+
+    Args:
+        files: of the model, by set, with at least `test`.
+        head: its last layer, where detectors need it.
+        detectors: name -> arguments; a list of values is a choice to be made on validation sets.
+
+    Raises:
+        UserError: what a detector needs is not there, or scores are not finite, or all the same on ID images.
+    """
+    candidates = _candidates(files, head, detectors)
+    names = list(dict.fromkeys(map(detector_of, candidates)))
+    chosen = {name: choose(_of(candidates, name), files, name) for name in names}
+    scorers = {name: candidates[chosen[name]] for name in names}
+    scored = {name: _scores(file, scorers) for name, file in files.items() if name != "train"}
+    for split in ("val", "test"):
+        for name in names if split in scored else ():
+            if scored[split][name].nunique() == 1:  # outliers may well all look the same to a classifier, ID images not
+                raise UserError(f"{files[split].path}: {name}: all scores the same; drop it from score.detectors")
+    splits = [split for split in ("train", "val", "test") if split in files]
+    accuracies = {split: _accuracy(files[split]) for split in splits}
+    return Scored(pd.concat(scored.values(), ignore_index=True), accuracies, chosen)
+
+
+def _of(candidates: Mapping[str, Scorer], name: str) -> dict[str, Scorer]:
+    return {key: scorer for key, scorer in candidates.items() if detector_of(key) == name}
+
+
+def _accuracy(file: OutputFile) -> float:
+    right = [accuracy(part.logits.numpy(), part.labels.numpy()) * len(part) for part in file.batches()]
+    return sum(right) / len(file)

@@ -1,0 +1,116 @@
+"""The report's tables, as rows for the page, as Markdown and as LaTeX."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
+GROUPS = ("near", "far")
+NONE = "–"  # noqa: RUF001  an en dash, where there is no value
+Summary = Mapping[str, Any]
+Found = dict[str, Any]  # value: {mean, std}; difference: delta, low, high, verdict; either may be None
+
+
+class Differences:
+    """Differences between recipes, looked up one by one; none where nothing was compared."""
+
+    def __init__(self, table: pd.DataFrame):
+        names = ["detector", "recipe", "reference", "set", "metric"]
+        found = table.set_index(names)[["delta", "low", "high", "verdict"]] if len(table) else table
+        self.rows: dict[Any, Any] = found.to_dict("index")
+
+    def find(self, detector: str, recipe: str, reference: str, group: str, metric: str) -> Found | None:
+        """delta, low, high in points, and the verdict, of a recipe against another."""
+        return self.rows.get((detector, recipe, reference, group, metric))
+
+
+def results(summary: Summary, detector: str, differences: Differences, reference: str) -> list[Found]:
+    """A row a recipe: ID accuracy, and for each group and metric the value and the difference to the reference."""
+    rows = []
+    for recipe, entry in summary.items():
+        cells = [
+            {
+                "value": entry[detector].get(group, {}).get(metric),
+                "difference": differences.find(detector, recipe, reference, group, metric),
+            }
+            for group in GROUPS
+            for metric in SHOWN
+        ]
+        rows.append({"recipe": recipe, "accuracy": entry[detector]["id_accuracy"], "cells": cells})
+    return rows
+
+
+def against(summary: Summary, detector: str, differences: Differences, recipe: str) -> list[Found]:
+    """A row a reference, every other recipe: differences of the recipe to it, by group and metric."""
+    columns = [(group, metric) for group in GROUPS for metric in SHOWN]
+    return [
+        {"reference": other, "cells": [differences.find(detector, recipe, other, *column) for column in columns]}
+        for other in summary
+        if other != recipe
+    ]
+
+
+def per_set(summary: Summary, detector: str, order: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """set -> recipe -> {mean, std} of the AUROC, the sets in the given order."""
+    names = next(iter(summary.values()))[detector]["sets"]
+    return {
+        name: {recipe: entry[detector]["sets"][name]["auroc"] for recipe, entry in summary.items()}
+        for name in sorted(names, key=list(order).index)
+    }
+
+
+def _spread(value: Mapping[str, float] | None) -> str:
+    return f"{value['mean']:.1f} ± {value['std']:.1f}" if value else NONE
+
+
+def results_frame(rows: Sequence[Found]) -> pd.DataFrame:
+    """`results` with a column a number; a difference that is more than chance is marked + or -."""
+    columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
+    marks = {"better": " (+)", "worse": " (-)"}
+    table = []
+    for row in rows:
+        values = [
+            _spread(cell["value"]) + marks.get((cell["difference"] or {}).get("verdict", ""), "")
+            for cell in row["cells"]
+        ]
+        table.append([row["recipe"], _spread(row["accuracy"]), *values])
+    return pd.DataFrame(table, columns=["recipe", "ID accuracy", *columns])
+
+
+def sets_frame(sets: Mapping[str, Mapping[str, Any]], told: Mapping[str, tuple[str, float]]) -> pd.DataFrame:
+    """`per_set`, a row a set, with the single statistic that tells the set from ID best."""
+    rows = [
+        {"set": name} | {recipe: _spread(value) for recipe, value in row.items()}
+        | {"one statistic alone": f"{told[name][1]:.1f} ({told[name][0]})" if name in told else NONE}
+        for name, row in sets.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:
+    """`against`, a row a reference, each difference with its 95 % interval and verdict."""
+    columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
+    table = [[row["reference"], *map(_interval, row["cells"])] for row in rows]
+    return pd.DataFrame(table, columns=["against", *columns])
+
+
+def _interval(found: Found | None) -> str:
+    if found is None:
+        return NONE
+    return f"{found['delta']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}] {found['verdict']}"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame of texts as a Markdown table."""
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def latex(frame: pd.DataFrame, caption: str) -> str:
+    """A frame of texts as a LaTeX table, of the package booktabs."""
+    text = frame.to_latex(index=False, escape=True, caption=caption.replace("%", r"\%"), position="ht")
+    signs = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", NONE: "--"}
+    for sign, command in signs.items():
+        text = text.replace(sign, command)
+    return text

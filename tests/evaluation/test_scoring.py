@@ -1,0 +1,197 @@
+"""Scores of one model from outputs on disk: choices on validation alone, pieces that change nothing, clear refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from pipeline.artifacts import outputs
+from pipeline.artifacts.images import Role
+from pipeline.artifacts.outputs import Head, Outputs
+from pipeline.errors import UserError
+from pipeline.evaluation.metrics import accuracy
+from pipeline.evaluation.scoring import score_model
+
+SETS: dict[str, tuple[Role, int, float]] = {  # name -> role, images, distance from ID
+    "train": ("id", 300, 0), "val": ("id", 90, 0), "test": ("id", 120, 0), "moon": ("near", 60, 1.5),
+    "mars": ("far", 50, 4.0), "hill": ("val-near", 70, 1.5), "sea": ("val-far", 40, 4.0),
+}  # fmt: skip
+
+
+def said(name: str) -> Outputs:
+    """Features of three clusters, the farther from them the more OOD, with a linear head."""
+    role, count, distance = SETS[name]
+    generator = torch.Generator().manual_seed(sum(map(ord, name)))
+    labels = torch.arange(count) % 3
+    features = torch.randn(count, 6, generator=generator) + 4 * torch.eye(6)[labels]
+    features += distance * torch.randn(count, 6, generator=generator)
+    labels = labels if role == "id" else torch.full((count,), -1)
+    logits = features[:, :3] * 0.5
+    score = features.norm(dim=1).double().numpy()
+    return Outputs([f"{name}-{i}" for i in range(count)], labels, logits, features, {"odin(eps=0.1)": score})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    for name, (role, _, _) in SETS.items():
+        outputs.write(outputs.path_of(tmp_path, name, role), said(name))
+    outputs.write_head(tmp_path / "head.parquet", Head(0.5 * torch.eye(6)[:3], torch.zeros(3)))
+    return tmp_path
+
+
+def test_outputs_come_back_as_they_were_written(model: Path) -> None:
+    files = outputs.find(model)
+    assert {name: file.role for name, file in files.items()} == {name: role for name, (role, _, _) in SETS.items()}
+    for name, file in files.items():
+        for found in (file.load(), *file.batches(len(file))):
+            expected = said(name)
+            assert found.keys == expected.keys and found.labels.equal(expected.labels)
+            assert found.logits.equal(expected.logits) and found.features is not None
+            assert expected.features is not None and found.features.equal(expected.features)
+            np.testing.assert_array_equal(found.scores["odin(eps=0.1)"], expected.scores["odin(eps=0.1)"])
+
+
+def test_pieces_change_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, head = outputs.find(model), outputs.load_head(model)
+    detectors = {"msp": {}, "energy": {}, "knn": {"k": 5}, "mahalanobis": {}, "max-cosine": {}}
+    whole = score_model(files, head, detectors)
+    batches = outputs.OutputFile.batches
+    monkeypatch.setattr(outputs.OutputFile, "batches", lambda self: batches(self, 7))
+    pieces = score_model(files, head, detectors)
+    names = [*detectors, "odin"]
+    np.testing.assert_allclose(pieces.scores[names], whole.scores[names], rtol=1e-5)
+    assert pieces.accuracy == pytest.approx(whole.accuracy)
+
+
+def test_scores_are_a_row_an_image_and_accuracy_is_of_id_sets(model: Path) -> None:
+    scored = score_model(outputs.find(model), outputs.load_head(model), {"msp": {}})
+    assert dict(scored.scores["set"].value_counts()) == {name: n for name, (_, n, _) in SETS.items() if name != "train"}
+    own = scored.scores.set_index("key")
+    np.testing.assert_allclose(own.loc[said("moon").keys, "odin"], said("moon").scores["odin(eps=0.1)"])
+    test = said("test")
+    assert scored.accuracy["test"] == pytest.approx(accuracy(test.logits.numpy(), test.labels.numpy()))
+    assert set(scored.accuracy) == {"train", "val", "test"}
+
+
+def test_arguments_are_chosen_on_validation_sets_and_never_on_test_sets(model: Path) -> None:
+    """By hand: the mean of the validation groups' AUROC; and other test images choose nothing else."""
+    choices = {"knn": {"k": [1, 5, 50, 250]}}
+    scored = score_model(outputs.find(model), outputs.load_head(model), choices)
+
+    def mean(k: int) -> float:
+        own = score_model(outputs.find(model), None, {"knn": {"k": k}}).scores
+        known = own.loc[own["set"] == "val", "knn"]
+        areas = [
+            roc_auc_score([0] * len(known) + [1] * len(part), [*known, *part])
+            for part in (own.loc[own["set"] == name, "knn"] for name in ("hill", "sea"))
+        ]
+        return float(np.mean(areas))
+
+    best = max(choices["knn"]["k"], key=mean)
+    assert scored.chosen["knn"] == f"knn(k={best})"
+    for name in ("moon", "mars"):
+        path = outputs.path_of(model, name, SETS[name][0])
+        features = torch.zeros(5, 6) + torch.arange(5)[:, None]
+        outputs.write(path, Outputs(list("abcde"), torch.full((5,), -1), features[:, :3], features,
+                                    {"odin(eps=0.1)": np.arange(5.0)}))  # fmt: skip
+    assert score_model(outputs.find(model), outputs.load_head(model), choices).chosen["knn"] == scored.chosen["knn"]
+
+
+def test_a_choice_without_validation_sets_is_refused(model: Path) -> None:
+    for name in ("hill", "sea"):
+        outputs.path_of(model, name, SETS[name][0]).unlink()
+    with pytest.raises(UserError, match=r"score.detectors.knn: several values and no OOD validation set.*val_near"):
+        score_model(outputs.find(model), outputs.load_head(model), {"knn": {"k": [1, 5]}})
+
+
+def test_a_stranger_s_logits_are_enough(tmp_path: Path) -> None:
+    """Written by pandas: no features, no head, no training set, float64 logits."""
+    random = np.random.default_rng(0)
+    for path, count, scale in (("test.parquet", 80, 4.0), ("near/moon.parquet", 30, 1.0)):
+        logits = scale * random.normal(size=(count, 4))
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        label = logits.argmax(axis=1) if path == "test.parquet" else -1
+        pd.DataFrame({"key": range(count), "label": label, "logits": list(logits)}).to_parquet(tmp_path / path)
+    scored = score_model(outputs.find(tmp_path), None, {"msp": {}, "energy": {}, "gen": {}})
+    assert scored.accuracy == {"test": 100.0} and len(scored.scores) == 110
+    own = scored.scores.groupby("set")["msp"].mean()
+    assert own["moon"] > own["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("knn", "train.parquet"),
+        ("react", "head.parquet"),
+        ("temperature", "val.parquet"),
+        ("max-cosine", "head.parquet"),
+    ],
+)
+def test_what_a_detector_lacks_is_named(tmp_path: Path, name: str, words: str) -> None:
+    own = said("test")
+    outputs.write(tmp_path / "test.parquet", Outputs(own.keys, own.labels, own.logits, None))
+    with pytest.raises(UserError, match=f"{name}.*{words}"):
+        score_model(outputs.find(tmp_path), None, {name: {}})
+
+
+def test_constant_scores_of_id_images_are_refused_and_those_of_an_ood_set_are_not(model: Path) -> None:
+    flat = Outputs(list("abc"), torch.full((3,), -1), torch.ones(3, 3), torch.ones(3, 6), {"odin(eps=0.1)": np.ones(3)})
+    outputs.write(model / "near/moon.parquet", flat)
+    scored = score_model(outputs.find(model), None, {"msp": {}}).scores
+    assert scored.loc[scored["set"] == "moon", "msp"].nunique() == 1
+    outputs.write(model / "test.parquet", Outputs(list("abc"), torch.zeros(3, dtype=torch.int64), flat.logits,
+                                                  flat.features, flat.scores))  # fmt: skip
+    with pytest.raises(UserError, match=r"test.parquet: msp: all scores the same"):
+        score_model(outputs.find(model), None, {"msp": {}})
+
+
+BAD = {
+    "no column": (lambda table: table.drop_columns(["logits"]), "without columns \\['logits'\\]"),
+    "no rows": (lambda table: table.slice(0, 0), "0 rows"),
+    "ragged": (
+        lambda table: table.set_column(
+            2, "logits", pa.array([[1.0]] * (len(table) - 1) + [[1.0, 2.0]], pa.list_(pa.float32()))
+        ),
+        "logits of lengths",
+    ),
+    "numbers in place of lists": (lambda table: table.set_column(2, "logits", table["label"]), "expected lists"),
+    "nan": (
+        lambda table: table.set_column(2, "logits", pa.array([[np.nan] * 3] * len(table), pa.list_(pa.float32()))),
+        "NaN",
+    ),
+    "texts for labels": (
+        lambda table: table.set_column(1, "label", pa.array(["cat"] * len(table))), "expected numbers",
+    ),
+    "scores not finite": (
+        lambda table: table.set_column(4, "odin(eps=0.1)", pa.array([float("inf")] * len(table))), "not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_outputs_that_do_not_hold_are_named(model: Path, fault: str) -> None:
+    change, words = BAD[fault]
+    path = model / "test.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(UserError, match=f"test.parquet: .*{words}"):
+        score_model(outputs.find(model), None, {"msp": {}})
+
+
+def test_missing_and_unreadable_outputs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"test.parquet: not found"):
+        outputs.find(tmp_path)
+    (tmp_path / "test.parquet").write_bytes(b"PAR1, not really")
+    with pytest.raises(UserError, match=r"test.parquet: not readable"):
+        outputs.find(tmp_path)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "far").mkdir()
+    own = said("test")
+    for path in ("test.parquet", "near/moon.parquet", "far/moon.parquet"):
+        outputs.write(tmp_path / path, own)
+    with pytest.raises(UserError, match="two sets of one name, \\['moon'\\]"):
+        outputs.find(tmp_path)
