@@ -81,7 +81,7 @@ for _stage in STAGES:
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="digits, ablations, folder")],
+    name: Annotated[str, typer.Argument(help="digits, ablations, folder, cifar10, cifar10-lite, cifar100")],
     force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
 ) -> None:
     """Write params.yaml from a preset."""

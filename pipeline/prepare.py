@@ -97,6 +97,8 @@ def main() -> None:
         for name, own in about.items():
             if own["role"] in REFERENCE:
                 own["audit"] = compare(facts[name], facts[REFERENCE[own["role"]]], facts["train"])
+            if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
+                own["excluded"] = known.excluded
         counts = {name.removeprefix("ood/"): own["count"] for name, own in about.items()}
         pixels = {name.removeprefix("ood/"): own["pixels"] for name, own in about.items()}
         differing = benchmarks.differences(expected, collection.classes, counts, pixels)

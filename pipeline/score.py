@@ -69,19 +69,18 @@ def collect(models: list[tuple[str, int, Path]], detectors: dict[str, Any]) -> t
 
 def compare(scores: pd.DataFrame, times: int) -> Frames:
     """Every recipe against every other, and by itself, with intervals, for every detector and test set."""
-    names = summaries.detectors_of(scores)
     pairs, own = [pd.DataFrame()], [pd.DataFrame()]
-    for detector in track(names if times else [], "compare", len(names)):
+    if times:
         try:
-            groups = list(summaries.groups(scores, detector))
+            groups = summaries.groups(scores)
         except ValueError as error:
             raise UserError(
                 f"{error}, so nothing can be paired; run `dvc repro infer`, or set score.resamples to 0"
             ) from None
-        for group, members in groups:
-            found = differences(members, group, times)
-            pairs.append(found[0].assign(detector=detector))
-            own.append(found[1].assign(detector=detector))
+        for group in track(groups, "compare", len(groups)):
+            found = differences(groups[group], group, times)
+            pairs.append(found[0])
+            own.append(found[1])
     return {"differences": pd.concat(pairs, ignore_index=True), "intervals": pd.concat(own, ignore_index=True)}
 
 

@@ -26,7 +26,7 @@ def test_all_problems_of_a_section_are_named_at_once(workplace: Path) -> None:
     assert all(word in str(error.value) for word in ("a.size", "a.rate", "a.speed", "True"))
 
 
-@pytest.mark.parametrize("name", ["ablations", "digits", "folder"])
+@pytest.mark.parametrize("name", ["ablations", "cifar10", "cifar10-lite", "cifar100", "digits", "folder"])
 def test_presets_hold_every_section(name: str, workplace: Path) -> None:
     from pipeline import autoencoder, boundary, diffusion, encode, infer, mixup, prepare, score, shards, teacher, train
 

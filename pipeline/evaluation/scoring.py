@@ -60,27 +60,31 @@ def _piece(file: OutputFile, outputs: Outputs, scorers: Mapping[str, Scorer]) ->
     return pd.DataFrame(columns)
 
 
-def choose(scorers: Mapping[str, Scorer], files: Mapping[str, OutputFile], name: str) -> str:
-    """Of one detector the arguments with the best mean AUROC over the validation groups, as OpenOOD's search does.
+def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) -> dict[str, str]:
+    """Of each detector the arguments with the best mean AUROC over the validation groups, as OpenOOD's search does.
 
     Raises:
         UserError: there are several, and no OOD validation set to choose by.
     """
-    if len(scorers) == 1:
-        return next(iter(scorers))
+    names = list(dict.fromkeys(map(detector_of, candidates)))
+    of = {name: [key for key in candidates if detector_of(key) == name] for name in names}
+    several = {key: candidates[key] for keys in of.values() if len(keys) > 1 for key in keys}
+    if not several:
+        return {name: keys[0] for name, keys in of.items()}
     groups = [[file for file in files.values() if file.role == role] for role in VALIDATION]
     if "val" not in files or not any(groups):
         raise UserError(
-            f"score.detectors.{name}: several values and no OOD validation set to choose by; name one value, or give "
-            "sets under prepare.val_near or prepare.val_far"
+            f"score.detectors.{detector_of(next(iter(several)))}: several values and no OOD validation set to choose "
+            "by; name one value, or give sets under prepare.folder.val_near or prepare.folder.val_far"
         )
-    known = _scores(files["val"], scorers)
+    known = _scores(files["val"], several)
     areas = [
-        pd.DataFrame([_areas(known, _scores(file, scorers), list(scorers)) for file in group]).mean()
+        pd.DataFrame([_areas(known, _scores(file, several), list(several)) for file in group]).mean()
         for group in groups
         if group
     ]
-    return str(pd.concat(areas, axis=1).mean(axis=1).idxmax())
+    means = pd.concat(areas, axis=1).mean(axis=1)
+    return {name: str(means[keys].idxmax()) if len(keys) > 1 else keys[0] for name, keys in of.items()}
 
 
 def _areas(known: pd.DataFrame, unknown: pd.DataFrame, names: list[str]) -> dict[str, float]:
@@ -99,8 +103,8 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
         UserError: what a detector needs is not there, or scores are not finite, or all the same on ID images.
     """
     candidates = _candidates(files, head, detectors)
-    names = list(dict.fromkeys(map(detector_of, candidates)))
-    chosen = {name: choose(_of(candidates, name), files, name) for name in names}
+    chosen = choose(candidates, files)
+    names = list(chosen)
     scorers = {name: candidates[chosen[name]] for name in names}
     scored = {name: _scores(file, scorers) for name, file in files.items() if name != "train"}
     for split in ("val", "test"):
@@ -110,10 +114,6 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
     splits = [split for split in ("train", "val", "test") if split in files]
     accuracies = {split: _accuracy(files[split]) for split in splits}
     return Scored(pd.concat(scored.values(), ignore_index=True), accuracies, chosen)
-
-
-def _of(candidates: Mapping[str, Scorer], name: str) -> dict[str, Scorer]:
-    return {key: scorer for key, scorer in candidates.items() if detector_of(key) == name}
 
 
 def _accuracy(file: OutputFile) -> float:

@@ -4,7 +4,7 @@ Images of each set and seeds are drawn again with replacement, the same ones for
 share cancels out. With a few seeds an interval leaves zero out only where nearly every seed agrees by itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,18 @@ class Group:
 
 
 def draw(random: np.random.Generator, count: int, times: int) -> np.ndarray:
-    """How often each of `count` items is drawn in `count` draws with replacement, int32 (times, count)."""
-    rows = random.integers(count, size=(times, count)) + count * np.arange(times)[:, None]
-    return np.bincount(rows.ravel(), minlength=times * count).reshape(times, count).astype(np.int32)
+    """How often each of `count` items is drawn in `count` draws with replacement, uint16 (times, count)."""
+    drawn = np.empty((times, count), np.uint16)
+    for row in drawn:
+        row[:] = np.bincount(random.integers(count, size=count, dtype=np.int32), minlength=count)
+    return drawn
 
 
 def _running(weights: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Sums of the weights of the first 0, 1, ... items in an order, int32 (times, count + 1)."""
-    return np.pad(np.cumsum(weights[:, order], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    sums = np.zeros((len(weights), len(order) + 1), np.int32)
+    np.cumsum(np.take(weights, order, axis=1), axis=1, out=sums[:, 1:])
+    return sums
 
 
 def resampled(
@@ -58,38 +62,44 @@ def resampled(
     missed = below[:, first] + below[:, last]  # twice the OOD images below each ID image, ties counted as one half
     auroc = 1 - np.einsum("bj,bj->b", known_weights, missed, dtype=np.float64) / (2 * n * m)
     starts = np.flatnonzero(np.diff(ascending, prepend=-np.inf) > 0)  # thresholds: distinct scores, once each
-    allowed = (below[:, starts] <= 0.05 * m + 1e-9).sum(axis=1) - 1  # the highest that misses at most 5 % of OOD
+    reach = (below <= 0.05 * m + 1e-9).sum(axis=1) - 1  # so many OOD images may be missed, 5 % by weight
+    allowed = np.searchsorted(starts, np.minimum(reach, m - 1), "right") - 1
     passed = _running(known_weights, np.argsort(known))
     position = np.searchsorted(np.sort(known), ascending[starts[allowed]], "left")
     fpr95 = 1 - passed[np.arange(len(passed)), position] / n
     return 100 * np.stack([auroc, fpr95])
 
 
-def _blocks(group: Group, times: int) -> Iterator[int]:
-    images = sum(next(iter(own.values())).shape[1] for own in [group.known, *group.unknown.values()])
-    size = max(1, AT_A_TIME // images)
-    yield from [min(size, times - start) for start in range(0, times, size)]
+def bootstrap(groups: Mapping[str, Group], times: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Metrics of every recipe in samples drawn again, by detector: (recipes, 1 + sets, 2, times).
 
+    The same images and seeds for all. The first of the second axis is the unweighted mean over the sets; the third axis
+    is `METRICS`.
 
-def bootstrap(group: Group, times: int, random: np.random.Generator) -> np.ndarray:
-    """Metrics of every recipe in samples drawn again, the same images and seeds for all: (recipes, 1 + sets, 2, times).
-
-    The first of the second axis is the unweighted mean over the sets; the third axis is `METRICS`.
+    Args:
+        groups: detector -> its scores, all of the same recipes, seeds, sets and images.
     """
-    recipes, seeds = list(group.known), len(next(iter(group.known.values())))
+    one = next(iter(groups.values()))
+    (seeds, images), sets = next(iter(one.known.values())).shape, list(one.unknown)
+    counts = {name: next(iter(one.unknown[name].values())).shape[1] for name in sets}
     drawn = draw(random, seeds, times) / seeds  # (times, seeds)
-    parts = []
-    for size in _blocks(group, times):
-        known_weights = draw(random, next(iter(group.known.values())).shape[1], size)
-        values = np.empty((len(recipes), len(group.unknown), seeds, 2, size))
-        for j, scores in enumerate(group.unknown.values()):
-            unknown_weights = draw(random, next(iter(scores.values())).shape[1], size)
-            for i, recipe in enumerate(recipes):
-                for seed in range(seeds):
-                    pair = (group.known[recipe][seed], scores[recipe][seed])
-                    values[i, j, seed] = resampled(*pair, known_weights, unknown_weights)
-        parts.append(values)
-    by_set = np.einsum("rcsmb,bs->rcmb", np.concatenate(parts, axis=-1), drawn)
+    values = {name: np.empty((len(one.known), len(sets), seeds, 2, times)) for name in groups}
+    size = max(1, AT_A_TIME // (images + max(counts.values())))
+    for start in range(0, times, size):
+        block = slice(start, min(start + size, times))
+        known_weights = draw(random, images, block.stop - start)
+        for j, name in enumerate(sets):
+            weights = known_weights, draw(random, counts[name], block.stop - start)
+            for detector, group in groups.items():
+                for i, recipe in enumerate(group.known):
+                    pairs = zip(group.known[recipe], group.unknown[name][recipe], strict=True)
+                    for seed, pair in enumerate(pairs):
+                        values[detector][i, j, seed, :, block] = resampled(*pair, *weights)
+    return {name: _over_sets(np.einsum("rcsmb,bs->rcmb", own, drawn)) for name, own in values.items()}
+
+
+def _over_sets(by_set: np.ndarray) -> np.ndarray:
+    """The mean over the sets, the second axis, before each of them."""
     return np.concatenate([by_set.mean(axis=1, keepdims=True), by_set], axis=1)
 
 
@@ -102,8 +112,7 @@ def observed(group: Group) -> np.ndarray:
             for name, own in scores.items()
         ]
         columns.append(np.stack(values))
-    by_set = np.stack(columns, axis=1)
-    return np.concatenate([by_set.mean(axis=1, keepdims=True), by_set], axis=1)
+    return _over_sets(np.stack(columns, axis=1))
 
 
 def _once(scores: np.ndarray) -> np.ndarray:
@@ -117,21 +126,27 @@ def verdict(low: float, high: float, metric: str) -> str:
     return "better" if (high < 0) == (metric in LOWER_IS_BETTER) else "worse"
 
 
-def differences(group: Group, name: str, times: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every recipe against every other, and every recipe by itself, with 95 % intervals.
+def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every recipe against every other, and every recipe by itself, with 95 % intervals, by detector.
 
     Args:
-        group: scores on the sets of one group.
+        groups: detector -> scores on the sets of one group.
         name: of the group.
         times: samples drawn.
         seed: of the draws.
 
     Returns:
-        Two frames, in percentage points: `recipe, reference, set, metric, delta, low, high, verdict`, and
-        `recipe, set, metric, value, low, high`. `set` is a set's name, or the group's for the mean over its sets.
+        Two frames, in percentage points: `detector, recipe, reference, set, metric, delta, low, high, verdict`, and
+        `detector, recipe, set, metric, value, low, high`. `set` is a set's name, or the group's for the mean over them.
     """
-    values, samples = observed(group), bootstrap(group, times, np.random.default_rng(seed))
-    recipes, sets = list(group.known), [name, *group.unknown]
+    drawn = bootstrap(groups, times, np.random.default_rng(seed))
+    found = [_compare(group, name, drawn[detector]) for detector, group in groups.items()]
+    frames = [[frame.assign(detector=detector) for frame in own] for detector, own in zip(groups, found, strict=True)]
+    return pd.concat([pairs for pairs, _ in frames]), pd.concat([own for _, own in frames])
+
+
+def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    values, recipes, sets = observed(group), list(group.known), [name, *group.unknown]
     pairs, own = [], []
     for i, recipe in enumerate(recipes):
         for k, column in enumerate(sets):
@@ -145,4 +160,5 @@ def differences(group: Group, name: str, times: int, seed: int = 0) -> tuple[pd.
                         delta = values[i, k, m] - values[j, k, m]
                         row = {"delta": delta, "low": low, "high": high, "verdict": verdict(low, high, metric)}
                         pairs.append(about | {"reference": reference} | row)
-    return pd.DataFrame(pairs), pd.DataFrame(own)
+    names = ["recipe", "set", "metric", "reference", "delta", "low", "high", "verdict"]
+    return pd.DataFrame(pairs, columns=names), pd.DataFrame(own)

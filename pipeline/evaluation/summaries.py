@@ -1,6 +1,6 @@
 """From scores of images to tables: metrics of every set, means over sets and seeds, the detector chosen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -48,10 +48,17 @@ def _spread(values: pd.Series) -> dict[str, float]:
     return {"mean": round(float(values.mean()), 4), "std": round(float(values.std(ddof=0)), 4)}
 
 
-def _spreads(block: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Each metric's mean over sets for each seed, then its spread."""
-    by_seed = block.groupby("seed")[list(METRICS)].mean()
-    return {metric: _spread(by_seed[metric]) for metric in METRICS}
+def _spreads(measured: pd.DataFrame, column: str) -> dict[tuple[str, str, str], dict[str, dict[str, float]]]:
+    """(recipe, detector, value of the column) -> each metric's mean over sets for each seed, then its spread."""
+    names = ["recipe", "detector", column]
+    by_seed = measured.groupby([*names, "seed"], observed=True)[list(METRICS)].mean()
+    over_seeds = by_seed.groupby(level=names, observed=True)
+    means, stds = over_seeds.mean().round(4), over_seeds.std(ddof=0).round(4)
+    spreads = {}
+    for key, mean, std in zip(means.index, means.to_numpy(), stds.to_numpy(), strict=True):
+        pairs = zip(METRICS, mean.tolist(), std.tolist(), strict=True)
+        spreads[key] = {metric: {"mean": own, "std": spread} for metric, own, spread in pairs}
+    return spreads
 
 
 def summarise(
@@ -66,17 +73,16 @@ def summarise(
         accuracies: recipe, seed, split, accuracy.
         names: of the detectors.
     """
+    shown = measured[measured["role"].isin(GROUPS[split])]
+    by_role, by_set, sets = _spreads(shown, "role"), _spreads(shown, "set"), sorted(set(shown["set"]))
+    roles = dict(zip(("near", "far"), GROUPS[split], strict=True))
     summary: dict[str, Any] = {}
     for recipe, own in accuracies[accuracies["split"] == split].groupby("recipe", sort=False, observed=True):
-        for detector in names:
-            block = measured[(measured["recipe"] == recipe) & (measured["detector"] == detector)]
+        for name in names:
             entry: dict[str, Any] = {"id_accuracy": _spread(own["accuracy"])}
-            for group, role in zip(("near", "far"), GROUPS[split], strict=True):
-                if (block["role"] == role).any():
-                    entry[group] = _spreads(block[block["role"] == role])
-            shown = block[block["role"].isin(GROUPS[split])]
-            entry["sets"] = {name: _spreads(members) for name, members in shown.groupby("set")}
-            summary.setdefault(str(recipe), {})[detector] = entry
+            entry |= {group: by_role[key] for group, role in roles.items() if (key := (recipe, name, role)) in by_role}
+            entry["sets"] = {one: by_set[key] for one in sets if (key := (recipe, name, one)) in by_set}
+            summary.setdefault(str(recipe), {})[name] = entry
     return summary
 
 
@@ -110,23 +116,27 @@ def choose_detector(validation: dict[str, Any], names: Sequence[str]) -> dict[st
     return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}
 
 
-def groups(scores: pd.DataFrame, detector: str) -> Iterator[tuple[str, Group]]:
-    """One detector's scores on each group of test sets, by recipe and seed, for the bootstrap.
+def groups(scores: pd.DataFrame) -> dict[str, dict[str, Group]]:
+    """Scores for the bootstrap: group of test sets -> detector -> its scores by recipe, seed and set.
 
     Raises:
         ValueError: recipes have different seeds or images, so that nothing can be paired.
     """
-    tables = scores.set_index(list(NAMES))[detector].unstack(["recipe", "seed"], sort=False)
-    if tables.isna().any(axis=None) or len(set(tables.columns.get_level_values("recipe").value_counts())) > 1:
-        raise ValueError("recipes have not the same seeds and images")
-    recipes = list(tables.columns.get_level_values("recipe").unique())
+    found: dict[str, dict[str, Group]] = {}
+    for detector in detectors_of(scores):
+        table = scores.set_index(list(NAMES))[detector].unstack(["recipe", "seed"], sort=False)
+        if table.isna().any(axis=None) or len(set(table.columns.get_level_values("recipe").value_counts())) > 1:
+            raise ValueError("recipes have not the same seeds and images")
+        known = _by_recipe(table.xs("test", level="set"))
+        for role in GROUPS["test"]:
+            if role in table.index.get_level_values("role"):
+                own = table.xs(role, level="role")
+                sets = own.index.get_level_values("set").unique()
+                unknown = {name: _by_recipe(own.xs(name, level="set")) for name in sets}
+                found.setdefault(role, {})[detector] = Group(known, unknown)
+    return found
 
-    def by_recipe(rows: Any) -> dict[str, np.ndarray]:
-        return {recipe: rows[recipe].to_numpy().T for recipe in recipes}
 
-    known = by_recipe(tables.xs("test", level="set"))
-    for role in GROUPS["test"]:
-        if role in tables.index.get_level_values("role"):
-            own = tables.xs(role, level="role")
-            sets = own.index.get_level_values("set").unique()
-            yield role, Group(known, {name: by_recipe(own.xs(name, level="set")) for name in sets})
+def _by_recipe(rows: Any) -> dict[str, np.ndarray]:
+    """Scores of a set, (seeds, images) by recipe."""
+    return {str(name): rows[name].to_numpy().T for name in rows.columns.get_level_values("recipe").unique()}

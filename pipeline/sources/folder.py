@@ -128,7 +128,8 @@ def _read(path: Path, labelled: bool) -> tuple[list[str], list[Item]]:
 def _from_parquet(path: Path, labelled: bool) -> tuple[list[str], list[Item]]:
     try:
         table = pq.read_table(path)
-        images = table.column("image").combine_chunks().field("bytes")
+        name = "img" if "img" in table.column_names else "image"  # the Hub's CIFAR has the one, others the other
+        images = table.column(name).combine_chunks().field("bytes")
         label = Features.from_arrow_schema(table.schema).get("label")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not images in Hugging Face's parquet layout ({one_line(error)})") from None

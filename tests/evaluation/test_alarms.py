@@ -50,19 +50,21 @@ def test_sets_too_small_to_tell() -> None:
 
 def test_sets_that_give_themselves_away() -> None:
     plain = {"in_training": 0, "grey": [0.0, 0.0], "files": ["PNG 32x32", "PNG 32x32"],
-             "statistics": {"file size": 99.0, "sharpness": 60.0, "contrast": 70.0}}  # fmt: skip
+             "statistics": {"file size": 70.0, "sharpness": 60.0, "contrast": 70.0}}  # fmt: skip
     faults = {
         "copies": plain | {"in_training": 3},
         "grey": plain | {"grey": [100.0, 1.0]},
         "codec": plain | {"files": ["JPEG 64x64", "PNG 32x32"]},
         "sharp": plain | {"statistics": {"file size": 50.0, "sharpness": 97.0, "contrast": 70.0}},
+        "small": plain | {"statistics": {"file size": 95.0, "sharpness": 60.0, "contrast": 70.0}},
     }
     sets = {"test": {"count": 9}} | {f"ood/{name}": {"count": 9, "audit": audit} for name, audit in faults.items()}
     found = list(alarms.of_sets({"partial": ["mnist: 3 images, expected 70000"], "sets": sets}))
     for start, words in [
         ("partial benchmark: mnist", "expected 70000"), ("copies: 3 of 9", "training"), ("grey: 100 %", "colour"),
         ("other files", "JPEG 64x64 against PNG 32x32): codec"), ("one number", "sharp (sharpness 97 %)"),
+        ("the size of the files", ": small 95 %"),
     ]:  # fmt: skip
         assert sum(line.startswith(start) and words in line for line in found) == 1, start
-    assert len(found) == 5
+    assert len(found) == 6
     assert not list(alarms.of_sets({"partial": [], "sets": {"ood/plain": {"count": 9, "audit": plain}}}))

@@ -42,7 +42,7 @@ def test_the_mean_of_the_samples_is_what_was_observed_and_the_group_is_the_mean_
     known, near = scores(random, 1.0, 200, 150, seeds=3)
     other = random.normal(2, 1, (3, 100))
     group = Group({"a": known}, {"first": {"a": near}, "second": {"a": other}})
-    values, samples = observed(group), bootstrap(group, 2000, random)
+    values, samples = observed(group), bootstrap({"msp": group}, 2000, random)["msp"]
     for seed_mean, column in ((near, 1), (other, 2)):
         expected = [ood_metrics(known[s], seed_mean[s])["auroc"] for s in range(3)]
         assert values[0, column, 0] == pytest.approx(np.mean(expected))
@@ -53,9 +53,9 @@ def test_the_mean_of_the_samples_is_what_was_observed_and_the_group_is_the_mean_
 def test_blocks_change_nothing_but_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     known, near = scores(np.random.default_rng(1), 1.0, 80, 60, seeds=2)
     group = Group({"a": known}, {"near": {"a": near}})
-    whole = bootstrap(group, 400, np.random.default_rng(0))
+    whole = bootstrap({"msp": group}, 400, np.random.default_rng(0))["msp"]
     monkeypatch.setattr("pipeline.evaluation.statistics.AT_A_TIME", 140 * 30)
-    pieces = bootstrap(group, 400, np.random.default_rng(0))
+    pieces = bootstrap({"msp": group}, 400, np.random.default_rng(0))["msp"]
     assert pieces.shape == whole.shape
     assert pieces.std() == pytest.approx(whole.std(), rel=0.1)
 
@@ -70,7 +70,7 @@ def test_intervals_hold_the_true_difference_about_95_times_in_100() -> None:
         known, unknown = scores(random, 0.0, 150, 150)
         noise = [random.normal(0, 0.01, (1, 150)) for _ in range(2)]
         group = Group({"a": known, "b": known + noise[0]}, {"s": {"a": unknown + 1.5, "b": unknown + 1.0 + noise[1]}})
-        pairs, _ = differences(group, "near", 300, seed=trial)
+        pairs, _ = differences({"msp": group}, "near", 300, seed=trial)
         row = pairs.query("recipe == 'a' and reference == 'b' and set == 's' and metric == 'auroc'").iloc[0]
         held += row["low"] <= truth <= row["high"]
     assert 0.90 <= held / trials <= 0.99
@@ -80,7 +80,7 @@ def test_pairing_sees_what_two_separate_intervals_cannot() -> None:
     random = np.random.default_rng(0)
     known, unknown = scores(random, 1.0, 300, 300)
     group = Group({"a": known, "b": known}, {"near": {"a": unknown + 0.1, "b": unknown}})
-    pairs, own = differences(group, "all", 500)
+    pairs, own = differences({"msp": group}, "all", 500)
     better = pairs.query("recipe == 'a' and set == 'near' and metric == 'auroc'").iloc[0]
     assert better["verdict"] == "better" and better["low"] > 0
     intervals = own.query("set == 'near' and metric == 'auroc'").set_index("recipe")
@@ -92,7 +92,7 @@ def test_pairing_sees_what_two_separate_intervals_cannot() -> None:
 def test_a_recipe_does_not_differ_from_itself() -> None:
     known, unknown = scores(np.random.default_rng(0), 1.0, 50, 40, seeds=3)
     group = Group({"a": known, "b": known.copy()}, {"near": {"a": unknown, "b": unknown.copy()}})
-    pairs, _ = differences(group, "all", 100)
+    pairs, _ = differences({"msp": group}, "all", 100)
     assert set(pairs["verdict"]) == {"no difference"} and (pairs[["delta", "low", "high"]] == 0).all(axis=None)
 
 
@@ -102,7 +102,7 @@ def test_seeds_that_disagree_make_no_difference() -> None:
     known, unknown = scores(random, 1.0, 2000, 2000, seeds=3)
     shift = np.array([[0.5], [0.5], [-0.5]])
     group = Group({"a": known, "b": known}, {"near": {"a": unknown + shift, "b": unknown}})
-    pairs, _ = differences(group, "all", 500)
+    pairs, _ = differences({"msp": group}, "all", 500)
     assert set(pairs["verdict"]) == {"no difference"}
 
 

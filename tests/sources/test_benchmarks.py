@@ -145,6 +145,7 @@ def test_openood_s_lists_become_splits_and_sets(workplace: Path) -> None:
     found = load(Path("data/images/ood/mnist.parquet"))
     assert found.role == "far" and found.pixels.shape == (20, 3, 32, 32) and (found.labels == -1).all()
     assert load(Path("data/images/test.parquet")).labels.tolist() == [i % 10 for i in range(20)]
+    assert "1,207 that show a class of CIFAR-10" in manifest["sets"]["ood/tinyimagenet"]["excluded"]
     audit = manifest["sets"]["ood/mnist"]["audit"]
     assert audit["grey"] == [100.0, 0.0] and audit["files"] == ["PNG 28x28", "PNG 32x32"]
 
