@@ -52,16 +52,16 @@ def jpeg(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def parquet(path: Path, count: int, classes: list[str], seed: int) -> Path:
+def parquet(path: Path, count: int, classes: list[str], seed: int, column: str = "image") -> Path:
     """Images in Hugging Face's layout, written by `datasets`."""
     random = np.random.default_rng(seed)
     rows = {
-        "image": [
+        column: [
             {"bytes": jpeg(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)), "path": None} for _ in range(count)
         ],
         "label": [i % len(classes) for i in range(count)],
     }
-    features = Features({"image": ImageFeature(), "label": ClassLabel(names=classes)})
+    features = Features({column: ImageFeature(), "label": ClassLabel(names=classes)})
     Dataset.from_dict(rows, features=features).to_parquet(path)
     return path
 
@@ -92,6 +92,12 @@ def test_parquet_with_splits_and_sets_that_are_halved(workplace: Path) -> None:
     assert len(halves[0] | halves[1]) == 31 and not halves[0] & halves[1]
     assert load(Path("data/images/ood/sky.parquet")).labels.tolist() == [OOD_LABEL] * 15
     assert load(Path("data/images/train.parquet")).classes == ["cat", "dog"]
+
+
+def test_the_hub_s_cifar_calls_its_images_img(workplace: Path) -> None:
+    use(workplace, id=str(parquet(workplace / "all.parquet", 60, ["cat", "dog"], 0, column="img")))
+    prepare.main()
+    assert sum(len(load(Path(f"data/images/{name}.parquet"))) for name in ("train", "val", "test")) == 60
 
 
 def test_the_result_is_read_by_datasets_alone(workplace: Path) -> None:

@@ -36,14 +36,24 @@ class Scored:
 
 
 def _candidates(files: Mapping[str, OutputFile], head: Head | None, detectors: Options) -> dict[str, Scorer]:
-    """Every detector with every combination of its arguments, fitted; then those that were run with the model."""
+    """Every detector with every combination of its arguments, fitted; then those that were run with the model.
+
+    Raises:
+        UserError: as `fit`; scores that came with the outputs are not in every set, or go by a detector's name.
+    """
+    given = files["test"].score_names
+    for file in files.values():
+        if file.name != "train" and (missing := set(given) - set(file.score_names)):
+            raise UserError(f"{file.path}: no column {min(missing)!r}, which test.parquet has; write it for every set")
+    if twice := {detector_of(name) for name in given} & set(detectors):
+        raise UserError(f"score.detectors: {min(twice)} is a column of the outputs too; drop it, or rename the column")
     train, val = (files[split].load() if split in files else None for split in ("train", "val"))
     found = {
         label(name, options): fit(name, options, train, val, head)
         for name, choices in detectors.items()
         for options in combinations(choices)
     }
-    return found | {name: lambda outputs, name=name: outputs.scores[name] for name in files["test"].score_names}
+    return found | {name: lambda outputs, name=name: outputs.scores[name] for name in given}
 
 
 def _scores(file: OutputFile, scorers: Mapping[str, Scorer]) -> pd.DataFrame:

@@ -54,8 +54,15 @@ def _splits(found: Any) -> list[tuple[Split, Any]]:
 
 
 def _items(root: Path, files: list[str], labels: list[int], partial: bool) -> list[Item]:
-    pairs = [(Path(file), label) for file, label in zip(files, labels, strict=True)]
+    pairs = [(_inside(root, Path(file)), label) for file, label in zip(files, labels, strict=True)]
     return [_item(root, file, label) for file, label in pairs if not partial or file.is_file()]
+
+
+def _inside(root: Path, file: Path) -> Path:
+    """The file, unless somebody's list leads out of the folder."""
+    if ".." in file.parts[len(root.parts) :] or not file.is_relative_to(root):
+        raise UserError(f"{file}: named in an image list, and outside of {root}; get the lists again")
+    return file
 
 
 def _item(root: Path, file: Path, label: int) -> Item:

@@ -182,6 +182,15 @@ def test_outputs_that_do_not_hold_are_named(model: Path, fault: str) -> None:
         score_model(outputs.find(model), None, {"msp": {}})
 
 
+def test_scores_that_came_with_the_outputs_are_in_every_set_and_go_by_no_detector_s_name(model: Path) -> None:
+    with pytest.raises(UserError, match=r"score.detectors: odin is a column of the outputs too"):
+        score_model(outputs.find(model), None, {"odin": {}})
+    path = model / "near/moon.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["odin(eps=0.1)"]), path)
+    with pytest.raises(UserError, match=r"moon.parquet: no column 'odin\(eps=0.1\)', which test.parquet has"):
+        score_model(outputs.find(model), None, {"msp": {}})
+
+
 def test_missing_and_unreadable_outputs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"test.parquet: not found"):
         outputs.find(tmp_path)

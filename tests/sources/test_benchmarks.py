@@ -180,6 +180,16 @@ def test_a_root_without_lists(workplace: Path) -> None:
         prepare.main()
 
 
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "mnist/../../secret.png"])
+def test_a_list_that_leads_out_of_the_folder(workplace: Path, path: str) -> None:
+    root = openood(workplace / "openood", COUNTS)
+    file = root / "openood_benchmark_imglist/benchmark_imglist/cifar10/test_mnist.txt"
+    file.write_text(f"{path} -1\n")
+    use(workplace, partial=True)
+    with pytest.raises(UserError, match=r"named in an image list, and outside of"):
+        prepare.main()
+
+
 def test_images_of_other_modes_are_converted_as_openood_does(workplace: Path) -> None:
     root = openood(workplace / "openood", COUNTS)
     path = next((root / "texture/x").iterdir())
