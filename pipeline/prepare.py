@@ -22,8 +22,6 @@ from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Collection, Item
 from pipeline.sources.preprocess import conform
 
-REFERENCE = {"near": "test", "far": "test", "val-near": "val", "val-far": "val"}  # role -> ID split it is held against
-
 
 class Params(params.Section):
     benchmark: str
@@ -95,8 +93,9 @@ def main() -> None:
     with replacing(IMAGES) as target:
         about, facts = write_sets(target, expected, collection)
         for name, own in about.items():
-            if own["role"] in REFERENCE:
-                own["audit"] = compare(facts[name], facts[REFERENCE[own["role"]]], facts["train"])
+            for split, roles in images.OOD_ROLES.items():
+                if own["role"] in roles:
+                    own["audit"] = compare(facts[name], facts[split], facts["train"])
             if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
                 own["excluded"] = known.excluded
         counts = {name.removeprefix("ood/"): own["count"] for name, own in about.items()}

@@ -26,6 +26,10 @@ OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
 T = TypeVar("T")
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
+OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of the OOD sets held against it
+    "test": ("near", "far"),
+    "val": ("val-near", "val-far"),
+}
 COLUMNS = [
     ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
     ("label", pa.int64()),

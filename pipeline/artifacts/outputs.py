@@ -24,12 +24,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.images import Role
+from pipeline.artifacts.images import OOD_ROLES, Role
 from pipeline.artifacts.tables import column_tensor, tensor_column
 from pipeline.errors import UserError, one_line
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
-OOD_ROLES: tuple[Role, ...] = ("near", "far", "val-near", "val-far")
 COLUMNS = ("key", "label", "logits", "features")
 ROW_GROUP = 10_000  # rows that are read at a time
 
@@ -161,7 +160,8 @@ def find(folder: Path) -> dict[str, OutputFile]:
     """
     paths: list[tuple[Path, Role]] = [(folder / f"{split}.parquet", "id") for split in SPLITS]
     paths = [(path, role) for path, role in paths if path.is_file()]
-    for role in (*OOD_ROLES, "decoded"):
+    roles: tuple[Role, ...] = (*OOD_ROLES["test"], *OOD_ROLES["val"], "decoded")
+    for role in roles:
         paths += [(path, role) for path in sorted((folder / role).glob("*.parquet"))]
     names = [path.stem for path, _ in paths]
     if "test" not in names:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from pipeline.evaluation.summaries import GROUPS
+from pipeline.artifacts.images import OOD_ROLES
 
 POINTS = 200  # of each curve
 
@@ -20,7 +20,7 @@ def curves(scores: pd.DataFrame, detector: str) -> dict[str, pd.DataFrame]:
         "pr": [pd.DataFrame(columns=["curve", "recipe", "group", "recall", "precision"])],
     }
     for recipe, own in scores.groupby("recipe", sort=False, observed=True):
-        for group in GROUPS["test"]:
+        for group in OOD_ROLES["test"]:
             known, unknown = own.loc[own["set"] == "test", detector], own.loc[own["role"] == group, detector]
             if unknown.empty:
                 continue

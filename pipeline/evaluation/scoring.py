@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.artifacts.images import OOD_ROLES
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.errors import UserError
 from pipeline.evaluation.detectors import Scorer, fit
 from pipeline.evaluation.grid import combinations, detector_of, label
 from pipeline.evaluation.metrics import accuracy, ood_metrics
 
-VALIDATION = ("val-near", "val-far")
 Options = Mapping[str, dict[str, Any]]
 
 
@@ -81,7 +81,7 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
     several = {key: candidates[key] for keys in of.values() if len(keys) > 1 for key in keys}
     if not several:
         return {name: keys[0] for name, keys in of.items()}
-    groups = [[file for file in files.values() if file.role == role] for role in VALIDATION]
+    groups = [[file for file in files.values() if file.role == role] for role in OOD_ROLES["val"]]
     if "val" not in files or not any(groups):
         raise UserError(
             f"score.detectors.{detector_of(next(iter(several)))}: several values and no OOD validation set to choose "

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.artifacts.images import OOD_ROLES
 from pipeline.evaluation.metrics import METRICS, ood_metrics
 from pipeline.evaluation.statistics import Group
 
 FLAGGED_ID = 0.05  # share of ID test images above the threshold of `flagged_decoded`
-GROUPS = {"test": ("near", "far"), "val": ("val-near", "val-far")}  # ID split -> roles of its OOD sets
 NAMES = ("recipe", "seed", "set", "role", "key")  # columns of a frame of scores that are no detector's
 
 
@@ -31,7 +31,7 @@ def measure(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (recipe, seed), model in scores.groupby(["recipe", "seed"], sort=False, observed=True):
         sets = dict(list(model.groupby("set", sort=False, observed=True)))
-        for split, roles in GROUPS.items():
+        for split, roles in OOD_ROLES.items():
             for name, members in sets.items():
                 if (role := str(members["role"].iloc[0])) not in roles or split not in sets:
                     continue
@@ -73,9 +73,9 @@ def summarise(
         accuracies: recipe, seed, split, accuracy.
         names: of the detectors.
     """
-    shown = measured[measured["role"].isin(GROUPS[split])]
+    shown = measured[measured["role"].isin(OOD_ROLES[split])]
     by_role, by_set, sets = _spreads(shown, "role"), _spreads(shown, "set"), sorted(set(shown["set"]))
-    roles = dict(zip(("near", "far"), GROUPS[split], strict=True))
+    roles = dict(zip(("near", "far"), OOD_ROLES[split], strict=True))
     summary: dict[str, Any] = {}
     for recipe, own in accuracies[accuracies["split"] == split].groupby("recipe", sort=False, observed=True):
         for name in names:
@@ -128,7 +128,7 @@ def groups(scores: pd.DataFrame) -> dict[str, dict[str, Group]]:
         if table.isna().any(axis=None) or len(set(table.columns.get_level_values("recipe").value_counts())) > 1:
             raise ValueError("recipes have not the same seeds and images")
         known = _by_recipe(table.xs("test", level="set"))
-        for role in GROUPS["test"]:
+        for role in OOD_ROLES["test"]:
             if role in table.index.get_level_values("role"):
                 own = table.xs(role, level="role")
                 sets = own.index.get_level_values("set").unique()
