@@ -79,6 +79,7 @@ class Results:
             REFERENCE if REFERENCE in self.summary else self.recipe,
         )
         return [
+            *alarms.of_seeds(self.measured["seed"].nunique()),
             *alarms.of_accuracy(self.summary, len(self.manifest["classes"]), test),
             *alarms.of_sets(self.manifest),
             *alarms.of_intervals(self.intervals, self.detector, reference),

@@ -8,6 +8,7 @@ import pandas as pd
 
 WIDE = 2.0  # percentage points: half an interval that says little
 SEPARATED = 90.0  # % AUROC at which a single statistic tells a set from ID
+FEW = 3  # seeds, below which nothing is known of how training varies
 FLAGGED = 10.0  # % of decoded ID images, where 5 % of the originals are
 GREY = 50.0  # percentage points between the shares of grey images
 
@@ -41,6 +42,12 @@ def of_accuracy(summary: Mapping[str, Any], classes: int, images: int) -> Iterat
     for recipe, detectors in summary.items():
         if (mean := next(iter(detectors.values()))["id_accuracy"]["mean"]) <= bound:
             yield f"{recipe}: ID accuracy {mean:.1f} %, no better than guessing among {classes} classes"
+
+
+def of_seeds(count: int) -> Iterator[str]:
+    """Too few seeds for intervals to know how training varies."""
+    if count < FEW:
+        yield f"seeds: {count}, so that intervals and verdicts hardly know how training varies; take {FEW} or more"
 
 
 def of_shortcuts(shortcuts: Mapping[str, Any], detector: str) -> Iterator[str]:

@@ -31,6 +31,10 @@ def test_accuracy_at_chance() -> None:
     assert not list(alarms.of_accuracy(summary(60.0), 2, 1000))
 
 
+def test_few_seeds() -> None:
+    assert "seeds: 1, so" in next(alarms.of_seeds(1)) and not list(alarms.of_seeds(3))
+
+
 def test_decoded_images_flagged() -> None:
     shares = {"mixup": {"msp": {"mean": 15.0}}, "noise": {"msp": {"mean": 6.0}}}
     assert [line.split(":")[0] for line in alarms.of_shortcuts(shares, "msp")] == ["mixup"]
