@@ -74,13 +74,11 @@ class Results:
 
     def warnings(self) -> list[str]:
         """Every alarm, the gravest first."""
-        test, reference = (
-            self.manifest["sets"]["test"]["count"],
-            REFERENCE if REFERENCE in self.summary else self.recipe,
-        )
+        images_tested = self.manifest["sets"]["test"]["count"]
+        reference = REFERENCE if REFERENCE in self.summary else self.recipe
         return [
             *alarms.of_seeds(self.measured["seed"].nunique()),
-            *alarms.of_accuracy(self.summary, len(self.manifest["classes"]), test),
+            *alarms.of_accuracy(self.summary, len(self.manifest["classes"]), images_tested),
             *alarms.of_sets(self.manifest),
             *alarms.of_intervals(self.intervals, self.detector, reference),
             *alarms.of_shortcuts(self.shortcuts, self.detector),

@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import outputs
-from pipeline.artifacts.files import read_json, replacing, write_json
+from pipeline.artifacts.files import replacing, write_json
 from pipeline.artifacts.layout import METRICS, OUTPUTS
 from pipeline.console import say, track
 from pipeline.errors import UserError
@@ -85,7 +85,7 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
 
 
 def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: Path) -> dict[str, Any]:
-    """Score the models of a folder of outputs and write every table to another folder; gives the summary."""
+    """Score the models of a folder of outputs and write every table to another; gives the JSON tables by name."""
     frames, chosen = collect(models_of(folder, recipes), settings.detectors)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
     measured = summaries.measure(scores)
@@ -109,7 +109,7 @@ def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: 
             points.to_csv(path, index=False, float_format="%.5f")
     for alarm in of_results(tables["summary"], measured):
         say(f"warning: {alarm}")
-    return tables["summary"]
+    return tables
 
 
 def say_results(summary: dict[str, Any], detectors: list[str]) -> None:
@@ -134,10 +134,10 @@ def elsewhere(folder: Path, target: Path, names: list[str] | None) -> None:
     settings = params.read("score", Params)
     if names is not None:
         settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
-    summary = evaluate(folder, None, settings, target)
+    summary = evaluate(folder, None, settings, target)["summary"]
     say_results(summary, list(next(iter(summary.values()))))
 
 
 def main() -> None:
-    summary = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", Params), METRICS)
-    say_results(summary, [read_json(METRICS / "choice.json")["detector"]])
+    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", Params), METRICS)
+    say_results(tables["summary"], [tables["choice"]["detector"]])
