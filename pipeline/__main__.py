@@ -12,7 +12,7 @@ import typer
 from pipeline.errors import UserError
 
 STAGES = (
-    "prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "embedding", "mixup", "shards",
+    "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards",
     "train", "infer", "score", "report",
 )  # fmt: skip
 PER_RECIPE = ("train",)

@@ -8,9 +8,7 @@ only ever decoded, to see whether a classifier flags what merely went through th
 
 from typing import Literal
 
-import torch
 from accelerate import Accelerator
-from pydantic import PositiveInt
 
 from pipeline import params
 from pipeline.artifacts import images, latents, models
@@ -24,23 +22,17 @@ from pipeline.synthesis import autoencoder as space
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
-class Params(params.Section):
-    batch: PositiveInt
-    precision: Literal["float32", "bfloat16"]
-
-
-def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, settings: Params) -> Latents:
+def encode_set(autoencoder: space.Autoencoder, image_set: ImageSet, size: int, running: space.Running) -> Latents:
     """Raw latents of a whole image set, in its order."""
-    precision = getattr(torch, settings.precision)
-    mean, std = space.encode(autoencoder, image_set.pixels, size, settings.batch, precision)
+    mean, std = space.encode(autoencoder, image_set.pixels, size, running)
     return Latents(image_set.keys, image_set.labels, mean, std)
 
 
 def main() -> None:
-    settings, size = params.read("encode", Params), params.read("autoencoder.size", int)
+    running, size = params.read("encode", space.Running), params.read("autoencoder.size", int)
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(Accelerator().device)
     with replacing(LATENTS) as folder:
         for split in SPLITS:
-            encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, settings)
+            encoded = encode_set(autoencoder, images.load_split(IMAGES, split), size, running)
             latents.write(folder / f"{split}.arrow", encoded)
             say(f"encode: {split} {tuple(encoded.mean.shape)}, std {encoded.mean.std():.3f}")

@@ -37,7 +37,8 @@ from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_u
 from pipeline.synthesis.randomness import normal
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-SECTIONS = ("boundary", "embedding", "diffusion", "mixup", "shards")  # of params.yaml that decide the outliers
+# of params.yaml, which decide the outliers
+SECTIONS = ("encode", "boundary", "crossing", "embedding", "diffusion", "mixup", "shards")
 GRID_CLASSES = 20  # classes shown in the class grid
 
 
@@ -49,7 +50,6 @@ class Params(params.Section):
     inside_id: Share
     confident: Share
     filters: list[str]
-    cures: list[str]
     max_id_like: Annotated[float, Field(ge=0, le=1)]
     licence: str
 
@@ -69,27 +69,36 @@ class Shards:
         device = Accelerator().device
         autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)
         teacher = models.load(Classifier, MODELS / "teacher").to(device)
-        self.judge = Judge(autoencoder, teacher, self.train_set, self.latents["train"].mean, settings.neighbours)
+        running = params.read("encode", space.Running)
+        self.judge = Judge(
+            autoencoder, teacher, self.train_set, self.latents["train"].mean, settings.neighbours, running
+        )
         evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)
         self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
 
-    def judge_method(self, method: str) -> Judged:
-        """Decode the candidates of a method and put them through the filters; a killed run goes on where it was."""
+    def judge_method(self, name: str) -> Judged:
+        """Decode the candidates of a method, cure and filter them; a killed run goes on where it was.
+
+        Args:
+            name: METHOD, or METHOD+CURE+CURE.
+        """
+        method, *names = name.split("+")
         found = candidates.load(CANDIDATES / f"{method}.arrow")
         check_fits(found, self.judge, method)
 
         def make(indices: range) -> dict[str, Tensor]:
             part = found[indices.start : indices.stop]
-            pixels = self.judge.render(part, indices, self.settings.cures, self.seed, method)
+            pixels = self.judge.render(part, indices, names, self.seed, method)
             return {"pixels": pixels} | vars(self.judge.evidence(pixels, part.raw_latents))
 
         inputs = fingerprint(CANDIDATES / f"{method}.arrow", LATENTS, IMAGES / "train.parquet")
         inputs += fingerprint(MODELS / "autoencoder", MODELS / "teacher")
-        identity = {"cures": self.settings.cures, "k": self.settings.neighbours, "seed": self.seed, "inputs": inputs}
-        columns = in_parts(judged_parts(method), identity, len(found), BATCH, make, f"judge {method}", keep=True)
+        running = self.judge.running.model_dump()
+        identity = {"cures": names, "k": self.settings.neighbours, "seed": self.seed, "running": running, "in": inputs}
+        columns = in_parts(judged_parts(name), identity, len(found), BATCH, make, f"judge {name}", keep=True)
         pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
         reasons = filters.reasons(evidence, self.limits, self.settings.filters)
-        return Judged(method, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), reasons)
+        return Judged(name, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), reasons)
 
     def outliers(self) -> list[Judged]:
         """All methods, judged; stops where too few are accepted or they look like ID images."""
@@ -115,7 +124,7 @@ class Shards:
         found = []
         size, no_class = params.read("autoencoder.size", int), torch.full((count,), OOD_LABEL)
         for name, (pixels, rows, strength) in drawn.items():
-            raw_latents, _ = space.encode(self.judge.autoencoder, pixels, size, BATCH)
+            raw_latents = self.judge.encode(pixels, size)
             parents = torch.where(rows >= 0, self.train_set.labels[rows], rows)
             found.append(self.control(name, Candidates(raw_latents, parents, strength, rows[:, 0]), pixels, no_class))
         of_id = {
@@ -250,7 +259,7 @@ def describe(source: Shards) -> dict[str, Any]:
             "sha256": sha256(IMAGES / "train.parquet"),
         },
         "latent": {"dtype": "float16", "space": "raw", "autoencoder": params.read("autoencoder", dict)},
-        "decoding": {"resize": space.RESIZE, "cures": settings.cures},
+        "decoding": {"resize": space.RESIZE} | source.judge.running.model_dump(),
         "thresholds": vars(source.limits) | {"validation_images": len(source.val_set)},
         "generators": generators,
         "params": {name: params.read(name, dict) for name in SECTIONS},
@@ -263,7 +272,8 @@ def main() -> None:
     if unknown := set(settings.filters) - set(filters.FILTERS):
         known = ", ".join(filters.FILTERS)
         raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected some of {known}")
-    cures.check(settings.cures)
+    for name in settings.methods:
+        cures.check(name)
     source = Shards(settings, seed)
     judged, others, about = source.outliers(), source.controls(), describe(source)
     decoded = source.judge.decode(source.latents["val"].mean)

@@ -1,12 +1,14 @@
-"""Train the teacher, a plain classifier of the ID classes.
+"""Train the teacher, a plain classifier of the ID classes, and the trunks that recipes may start from.
 
 Reads: data/images/{train,val}.parquet.
-Writes: data/models/teacher (config.json, model.safetensors).
+Writes: data/models/teacher (config.json, model.safetensors; trunks/s<seed>, classifiers of other seeds).
 Why: it filters outliers and is distilled from; something must tell an outlier from one more ID image before any
 OOD-aware classifier exists.
 """
 
 from pathlib import Path
+
+from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import images, models
@@ -15,14 +17,14 @@ from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.console import say
-from pipeline.learning.networks import accuracy, load_pretrained, predict
+from pipeline.learning.networks import Classifier, accuracy, load_pretrained, predict
 from pipeline.learning.objective import Objective, Terms
+from pipeline.learning.pools import Pool
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
-
-CHECKPOINT = MODELS / ".teacher.checkpoint"
 
 
 class Params(Training):
+    trunks: list[NonNegativeInt]
     weights: str | None
     revision: str | None
 
@@ -35,20 +37,30 @@ def start_from(settings: Params) -> Path | None:
     return models.weights_file(settings.weights, settings.revision)
 
 
+def train(seed: int, settings: Params, train_file: ImageFile, pool: Pool, checkpoint: Path) -> Classifier:
+    """A classifier by cross-entropy alone, its weights and batches drawn from the seed."""
+    terms = Terms()
+    model = untrained(settings, seed, terms.head.model_dump(), pool, train_file.classes, train_file.preprocessing)
+    if (weights := start_from(settings)) is not None:
+        load_pretrained(model, settings.network, weights)
+    kept = Kept(checkpoint, fingerprint(train_file.path))
+    train_classifier(model, [pool], Objective(terms, model), settings, seed, f"teacher seed {seed}", kept)
+    return model
+
+
 def main() -> None:
     settings, seed = params.read("teacher", Params), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
-    pool, terms = settings.pool(train_file, settings.batch), Terms()
-    about = (train_file.classes, train_file.preprocessing)
-    model = untrained(settings, seed, terms.head.model_dump(), pool, *about)
-    if (weights := start_from(settings)) is not None:
-        load_pretrained(model, settings.network, weights)
-    objective = Objective(terms, model)
-    train_classifier(
-        model, [pool], objective, settings, seed, "teacher", Kept(CHECKPOINT, fingerprint(train_file.path))
-    )
+    pool = settings.pool(train_file, settings.batch)
+    checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.trunks)}
     with replacing(MODELS / "teacher") as folder:
-        model.save_pretrained(folder)
-    CHECKPOINT.unlink(missing_ok=True)
-    right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
-    say(f"teacher: {right:.1%} of validation images right")
+        for own, checkpoint in checkpoints.items():
+            model = train(own, settings, train_file, pool, checkpoint)
+            if own == seed:
+                model.save_pretrained(folder)
+            if own in settings.trunks:
+                model.save_pretrained(folder / "trunks" / f"s{own}")
+            right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
+            say(f"teacher: seed {own}: {right:.1%} of validation images right")
+    for checkpoint in checkpoints.values():
+        checkpoint.unlink(missing_ok=True)

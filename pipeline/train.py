@@ -9,7 +9,7 @@ Why: every recipe takes the same steps, ID images and number of outliers, so tha
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +28,7 @@ from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.information import Bank, outlier_vectors
 from pipeline.learning.loop import Row
-from pipeline.learning.networks import Classifier, accuracy, predict
+from pipeline.learning.networks import Classifier, accuracy, predict, take_over
 from pipeline.learning.objective import Objective, Terms
 from pipeline.learning.pools import Pool, whole
 from pipeline.learning.scores import SCORES
@@ -38,6 +38,7 @@ TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored thres
 
 
 class Params(Training):
+    start: Literal["scratch", "trunks"]
     outliers: str
     controls: str
     auxiliary_count: PositiveInt
@@ -59,6 +60,11 @@ class Ingredients:
     inputs: list[str]
     teacher: Classifier | None = None
     bank: Bank | None = None
+
+
+def trunk(seed: int) -> Path:
+    """The folder of the trained classifier that a seed's recipes start from, where they do not start from scratch."""
+    return MODELS / "teacher" / "trunks" / f"s{seed}"
 
 
 def select(recipe: Recipe, settings: Params) -> Selection | None:
@@ -132,6 +138,11 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
     check(recipe, selection, name)
     data = [train_file.path, MODELS / "teacher"]
     data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
+    if settings.start == "trunks" and (missing := [seed for seed in settings.seeds if not trunk(seed).is_dir()]):
+        raise UserError(
+            f"params.yaml: train.start is trunks, but {trunk(missing[0])} does not exist; add seed {missing[0]} to "
+            "teacher.trunks and run `dvc repro`"
+        )
     found = Ingredients([settings.pool(train_file, settings.batch)], train_file, fingerprint(*data))
     if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
         found.pools.append(settings.pool(selection, settings.auxiliary_batch))
@@ -146,6 +157,8 @@ def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredi
     """Train the recipe's classifier of one seed, its curves on disk as they grow."""
     about = (found.train_file.classes, found.train_file.preprocessing)
     model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], *about)
+    if settings.start == "trunks":
+        take_over(model, models.load(Classifier, trunk(seed)))
     objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
     with Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None) as live:
         kept = Kept(checkpoint, [recipe.model_dump(), found.inputs], partial(draw_curves, live))

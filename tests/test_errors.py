@@ -196,8 +196,8 @@ class TestStages:
         assert not list((finished / "data").glob(".*partial"))
 
     def test_unknown_cure(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["shards"].update(cures=["residuum"]))
-        refused(stage(finished, "shards"), "shards.cures", "residuum", "residual")
+        edit(finished, lambda settings: settings["shards"].update(methods=["boundary+residuum"]))
+        refused(stage(finished, "shards"), "shards.methods", "boundary+residuum", "residual")
 
     def test_method_without_candidates(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(methods=["boundary", "cutmix"]))
@@ -268,6 +268,16 @@ class TestStages:
     def test_unknown_network(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["train"].update(network="resnet-21"))
         refused(stage(finished, "train", "baseline"), "resnet-21", "wrn-DEPTH-WIDTH")
+
+    def test_trunk_that_was_not_trained(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["train"].update(start="trunks"))
+        refused(stage(finished, "train", "baseline"), "train.start", "trunks/s0", "teacher.trunks")
+
+    def test_trunks_of_another_network(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["teacher"].update(trunks=[0, 1], steps=2))
+        assert stage(finished, "teacher").returncode == 0
+        edit(finished, lambda settings: settings["train"].update(start="trunks", network="resnet-20"))
+        refused(stage(finished, "train", "baseline"), "train.network is not teacher.network")
 
     def test_pretrained_teacher_without_a_pinned_revision(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["teacher"].update(network="timm:resnet10t", weights="timm/resnet10t"))

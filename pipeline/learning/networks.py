@@ -172,6 +172,22 @@ class Classifier(
         raise UserError(f"{model_file}: pickled weights are never loaded; ask for model.safetensors")
 
 
+def take_over(model: Classifier, trunk: Classifier) -> None:
+    """Give a classifier the weights of a trained one: those of its backbone, and of its head if it is of the same kind.
+
+    Raises:
+        UserError: another network.
+    """
+    try:
+        model.backbone.load_state_dict(trunk.backbone.state_dict())
+    except RuntimeError:
+        raise UserError(
+            "params.yaml: train.start is trunks, but train.network is not teacher.network; make them the same"
+        ) from None
+    if type(model.head) is type(trunk.head):
+        model.head.load_state_dict(trunk.head.state_dict())
+
+
 def as_images(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 images in 0..1."""
     return pixels.float() / 255

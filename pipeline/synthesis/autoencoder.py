@@ -7,17 +7,33 @@
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.console import track
 from pipeline.learning.batches import shift, shuffled
+from pipeline.params import Section
+
+
+class Running(Section):
+    """How an autoencoder is run: the section `encode` of params.yaml.
+
+    Attributes:
+        batch: images at once. On a CPU 16 of 64 px are a third faster than 256: activations stay in its cache.
+        precision: of the arithmetic. In bfloat16 latents are off by some hundredths of their deviation, pixels by a few
+            grey levels; float16 is not offered: some of Stable Diffusion's autoencoders overflow in it (diffusers
+            issue 7188).
+    """
+
+    batch: PositiveInt
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class PixelSpace(ModelMixin, ConfigMixin):
@@ -104,24 +120,25 @@ def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[
         yield shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator)
 
 
+def _prepare(autoencoder: Autoencoder, chunk: Tensor, running: Running) -> tuple[Tensor, torch.autocast]:
+    """A chunk where and as the autoencoder likes it, and the arithmetic to run it in."""
+    device = autoencoder.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=running.precision == "bfloat16")
+    return chunk.to(device).contiguous(memory_format=torch.channels_last), autocast
+
+
 @torch.no_grad()
-def encode(
-    autoencoder: Autoencoder, pixels: Tensor, size: int, batch: int, precision: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, running: Running) -> tuple[Tensor, Tensor]:
     """Pixels to the mean and standard deviation of their raw latents, float32 (n, C, h, w) on the CPU.
 
     An autoencoder without a posterior (`AutoencoderTiny`, `PixelSpace`) has standard deviation 0.
-
-    Args:
-        precision: of the autoencoder's arithmetic. In bfloat16 latents are off by some hundredths of their deviation;
-            float16 is not offered: some of Stable Diffusion's autoencoders overflow in it (diffusers issue 7188).
     """
     means, stds = [], []
-    chunks = pixels.split(batch)
+    chunks = pixels.split(running.batch)
     autoencoder.to(memory_format=torch.channels_last)
     for chunk in track(chunks, "encode", len(chunks)):
-        images = normalise(chunk.to(autoencoder.device), size).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+        images, arithmetic = _prepare(autoencoder, normalise(chunk.to(autoencoder.device), size), running)
+        with arithmetic:
             encoded = autoencoder.encode(images)
         if isinstance(autoencoder, AutoencoderTiny | PixelSpace):
             mean, std = encoded.latents, torch.zeros_like(encoded.latents)
@@ -132,15 +149,24 @@ def encode(
     return torch.cat(means), torch.cat(stds)
 
 
+def decode_images(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: Running) -> Tensor:
+    """Raw latents to images, float32 (n, channels, size, size) about [-1, 1], resized (bicubic, antialiased)."""
+    latents, arithmetic = _prepare(autoencoder, raw_latents, running)
+    with arithmetic:
+        images = autoencoder.decode(latents).sample.float()
+    if images.shape[-1] == size:
+        return images
+    return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+
+
 @torch.no_grad()
-def decode(autoencoder: Autoencoder, raw_latents: Tensor, size: int, batch: int) -> Tensor:
-    """Raw latents to pixels, uint8 (n, channels, size, size) on the CPU, resized (bicubic, antialiased)."""
+def decode(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: Running) -> Tensor:
+    """Raw latents to pixels, uint8 (n, channels, size, size) on the CPU."""
     decoded = []
-    chunks = raw_latents.split(batch)
+    chunks = raw_latents.split(running.batch)
+    autoencoder.to(memory_format=torch.channels_last)
     for chunk in track(chunks, "decode", len(chunks)):
-        images = autoencoder.decode(chunk.to(autoencoder.device)).sample
-        if images.shape[-1] != size:
-            images = functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+        images = decode_images(autoencoder, chunk, size, running)
         decoded.append(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
     return torch.cat(decoded)
 

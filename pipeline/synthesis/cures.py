@@ -93,17 +93,19 @@ def through_jpeg(pixels: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
 
-def check(names: Sequence[str]) -> None:
-    """Refuse a cure that does not exist.
+def check(pool: str) -> None:
+    """Refuse METHOD+CURE+CURE where a cure does not exist.
 
     Raises:
         UserError: names it and those that do.
     """
-    for name in names:
+    for name in pool.split("+")[1:]:
         match = JPEG.fullmatch(name)
         if name not in CURES and not (match and 1 <= int(match[1]) <= 100):
             known = ", ".join(CURES)
-            raise UserError(f"params.yaml: shards.cures: {name!r} is unknown; expected some of {known}, jpeg-QUALITY")
+            raise UserError(
+                f"params.yaml: shards.methods: {pool}: cure {name!r} is unknown; expected some of {known}, jpeg-QUALITY"
+            )
 
 
 def apply(names: Sequence[str], pixels: Tensor, model: Model) -> Tensor:

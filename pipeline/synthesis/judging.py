@@ -17,7 +17,7 @@ from pipeline.synthesis import cures, filters
 from pipeline.synthesis.neighbours import kth_distance
 from pipeline.synthesis.randomness import generator
 
-BATCH = 500  # images decoded and classified at once
+BATCH = 500  # images judged at once
 FLOOR = 0.01  # of the mean deviation: a dimension that ID images hardly use, such as a black corner, has nearly none
 
 
@@ -29,6 +29,7 @@ class Judge:
         train_set: ID training images.
         train_latents: their raw latents (n, C, h, w).
         neighbours: k of the k-NN distances, at most n.
+        running: how the autoencoder is run.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Judge:
         train_set: ImageSet,
         train_latents: Tensor,
         neighbours: int,
+        running: space.Running,
     ):
-        self.autoencoder, self.teacher, self.neighbours = autoencoder, teacher, neighbours
+        self.autoencoder, self.teacher, self.neighbours, self.running = autoencoder, teacher, neighbours, running
         self.train_set, self.train_latents = train_set, train_latents
         std = train_latents.flatten(1).std(dim=0)
         self.scale = std.clamp_min(FLOOR * std.mean())
@@ -55,7 +57,11 @@ class Judge:
 
     def decode(self, raw_latents: Tensor) -> Tensor:
         """Raw latents to uint8 pixels of the ID images' size."""
-        return space.decode(self.autoencoder, raw_latents, self.size, BATCH)
+        return space.decode(self.autoencoder, raw_latents, self.size, self.running)
+
+    def encode(self, pixels: Tensor, size: int) -> Tensor:
+        """uint8 pixels to raw latents by way of `size` pixels, the autoencoder's."""
+        return space.encode(self.autoencoder, pixels, size, self.running)[0]
 
     def render(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> Tensor:
         """uint8 pixels of candidates `indices` of a method: decoded, and put through the cures in `names`."""
@@ -138,8 +144,8 @@ class Judged:
             raise UserError(
                 f"{self.method}: {len(self.accepted)} of {len(self.found)} candidates accepted "
                 f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
-                f"raise {self.method}.count, shards.inside_id or shards.confident, or move the candidates farther out "
-                "(boundary.sigmas, embedding.sigmas, mixup.ratio)"
+                f"raise {self.method.split('+')[0]}.count, shards.inside_id or shards.confident, or move candidates "
+                "farther out (boundary.sigmas, crossing.beyond, embedding.sigmas, mixup.ratio)"
             )
         return self.accepted[:wanted]
 

@@ -24,11 +24,11 @@ def documented(autoencoder: AutoencoderTiny, pixels: Tensor) -> Tensor:
 
 
 def ours(autoencoder: AutoencoderTiny, pixels: Tensor) -> Tensor:
-    return space.encode(autoencoder, pixels, SIZE, BATCH)[0]
+    return space.encode(autoencoder, pixels, SIZE, space.Running(batch=BATCH))[0]
 
 
 def ours_in_bfloat16(autoencoder: AutoencoderTiny, pixels: Tensor) -> Tensor:
-    return space.encode(autoencoder, pixels, SIZE, BATCH, torch.bfloat16)[0]
+    return space.encode(autoencoder, pixels, SIZE, space.Running(batch=BATCH, precision="bfloat16"))[0]
 
 
 @pytest.mark.parametrize("method", [documented, ours, ours_in_bfloat16])

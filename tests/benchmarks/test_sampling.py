@@ -37,7 +37,8 @@ def test_sampler(benchmark: BenchmarkFixture, name: SamplerName, steps: int) -> 
     latents = benchmark.pedantic(sample, (model, labels, name, steps), rounds=1)
     autoencoder = models.load(space.AnyAutoencoder, DATA / "models/autoencoder")
     held_out = images.load_split(DATA / "images", "val").pixels
-    pixels = space.decode(autoencoder, space.to_raw_latents(autoencoder, latents), held_out.shape[-1], COUNT)
+    running = space.Running(batch=COUNT)
+    pixels = space.decode(autoencoder, space.to_raw_latents(autoencoder, latents), held_out.shape[-1], running)
     teacher = models.load(Classifier, DATA / "models/teacher")
     logits, features = predict(teacher, pixels, COUNT)
     distance = quality.frechet_distance(features, predict(teacher, held_out, COUNT)[1])

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from pipeline.artifacts import models
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, backbone, load_pretrained, predict
+from pipeline.learning.networks import Classifier, backbone, load_pretrained, predict, take_over
 
 LINEAR = {"kind": "linear"}
 
@@ -108,3 +108,16 @@ def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_pretrained(classifier("timm:resnet10t"), "timm:resnet10t", tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"no model\.safetensors"):
         models.weights_file(str(tmp_path.parent), None)
+
+
+@pytest.mark.parametrize("head", [{"kind": "linear"}, {"kind": "arcface", "scale": 16.0, "margin": 0.5}])
+def test_a_trunk_gives_its_backbone_and_a_head_of_the_same_kind(head: dict[str, object]) -> None:
+    about = (["a", "b"], 16, 1, [0.5], [0.3])
+    trunk, model = Classifier("wrn-10-1", {"kind": "linear"}, *about), Classifier("wrn-10-1", head, *about)
+    before = model.head.weight.clone()
+    take_over(model, trunk)
+    for name, weights in trunk.backbone.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], weights)
+    assert torch.equal(model.head.weight, trunk.head.weight if head["kind"] == "linear" else before)
+    with pytest.raises(UserError, match=r"train\.network is not teacher\.network"):
+        take_over(Classifier("wrn-16-1", head, *about), trunk)

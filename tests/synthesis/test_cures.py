@@ -81,6 +81,6 @@ def test_jpeg_is_what_pillow_makes_of_it(images: torch.Tensor, model: cures.Mode
 
 @pytest.mark.parametrize("name", ["residuals", "jpeg", "jpeg-0", "jpeg-101"])
 def test_unknown_cures_are_refused(name: str) -> None:
-    cures.check(["residual", "jpeg-1", "jpeg-100"])
+    cures.check("boundary+residual+jpeg-1+jpeg-100")
     with pytest.raises(UserError, match=f"{name!r} is unknown; expected some of residual"):
-        cures.check(["residual", name])
+        cures.check(f"boundary+residual+{name}")
