@@ -39,8 +39,16 @@ def _run(stage: str, *arguments: str) -> None:
     from pipeline import timings
 
     start = time.monotonic()
+    if stage == STAGES[0]:  # the one stage that every run has: what is wrong further down shows now, not after hours
+        _check()
     importlib.import_module(f"pipeline.{stage}").main(*arguments)
     timings.record("@".join([stage, *arguments]), time.monotonic() - start)
+
+
+def _check() -> None:
+    from pipeline.schema import check as check_params
+
+    check_params()
 
 
 def _register(stage: str) -> None:
@@ -77,6 +85,13 @@ def _score(
 
 for _stage in STAGES:
     _register(_stage)
+
+
+@app.command()
+def check() -> None:
+    """Check the whole of params.yaml; names every problem with its line."""
+    _check()
+    typer.echo("params.yaml: no problem found")
 
 
 @app.command()

@@ -6,13 +6,13 @@ Why: outliers live in its latent space; one trained on the ID images does where 
 """
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKL
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pipeline import params
@@ -20,7 +20,6 @@ from pipeline.artifacts import images, models
 from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.console import say
-from pipeline.errors import UserError
 from pipeline.learning.loop import fit
 from pipeline.synthesis import autoencoder as space
 
@@ -35,6 +34,12 @@ class Params(params.Section):
     batch: PositiveInt
     learning_rate: PositiveFloat
     kl_weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _size_halves(self) -> Self:
+        if self.size % (factor := 2 ** (len(self.widths) - 1)):
+            raise ValueError(f"size is {self.size}, expected a multiple of {factor} for {len(self.widths)} widths")
+        return self
 
 
 def train(pixels: Tensor, settings: Params, seed: int) -> AutoencoderKL:
@@ -71,11 +76,6 @@ def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: Params) -> fl
 
 def main() -> None:
     settings, seed = params.read("autoencoder", Params), params.read("seed", int)
-    if settings.size % 2 ** (len(settings.widths) - 1):
-        raise UserError(
-            f"params.yaml: autoencoder.size is {settings.size}, expected a multiple of "
-            f"{2 ** (len(settings.widths) - 1)} for {len(settings.widths)} widths"
-        )
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     if settings.source == "train":
         model = train(train_set.pixels, settings, seed)

@@ -6,6 +6,7 @@ detectors that need images.
 Why: scoring can then change and rerun in seconds, without a network or a GPU.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pipeline.learning.scores import SCORES
 
 class Params(params.Section):
     batch: PositiveInt
+    train_images: PositiveInt | None
     detectors: dict[str, dict[str, Any]]
 
 
@@ -53,11 +55,22 @@ def outputs_of(model: Classifier, own: str, image_set: ImageSet, settings: Param
     return Outputs(image_set.keys, image_set.labels, logits, features, scores)
 
 
-def load_sets() -> list[tuple[str, ImageSet]]:
+def evenly(image_set: ImageSet, count: int | None) -> ImageSet:
+    """`count` of the images at even distances, for some sets are sorted by class; all if there are no more, or None."""
+    if count is None or count >= len(image_set):
+        return image_set
+    rows = torch.arange(count) * len(image_set) // count
+    keys = [image_set.keys[row] for row in rows.tolist()]
+    return replace(image_set, pixels=image_set.pixels[rows], labels=image_set.labels[rows], keys=keys)
+
+
+def load_sets(settings: Params) -> list[tuple[str, ImageSet]]:
     """Every image set by name: the ID splits, the OOD sets, and decoded ID images where the controls bring them."""
     paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
-    return [(path.stem, images.load(path)) for path in [*paths, *([decoded] if decoded.exists() else [])]]
+    sets = {path.stem: images.load(path) for path in [*paths, *([decoded] if decoded.exists() else [])]}
+    sets["train"] = evenly(sets["train"], settings.train_images)
+    return list(sets.items())
 
 
 def model_folders() -> list[Path]:
@@ -76,7 +89,8 @@ def model_folders() -> list[Path]:
 
 
 def main() -> None:
-    settings, folders, sets = params.read("infer", Params), model_folders(), load_sets()
+    settings, folders = params.read("infer", Params), model_folders()
+    sets = load_sets(settings)
     with replacing(OUTPUTS) as target:
         for folder in track(folders, "infer", len(folders)):
             _infer(folder, target / folder.parent.name / folder.name, sets, settings)

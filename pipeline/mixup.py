@@ -6,11 +6,11 @@ Why: arXiv 2405.00631. A mixture looks like the ID data and is none of its class
 class with itself: the same sampler without the method, to tell what mixing adds.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pipeline import params
@@ -18,7 +18,6 @@ from pipeline.artifacts import models
 from pipeline.artifacts.candidates import Candidates, Method, produce
 from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
-from pipeline.errors import UserError
 from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
@@ -33,6 +32,12 @@ class Params(params.Section):
     steps: PositiveInt
     guidance: PositiveFloat
     batch: PositiveInt
+
+    @model_validator(mode="after")
+    def _ratio_is_a_range(self) -> Self:
+        if self.ratio[0] > self.ratio[1]:
+            raise ValueError(f"ratio is {self.ratio}, expected [low, high] with low <= high")
+        return self
 
 
 def draw(
@@ -71,8 +76,6 @@ def single_classes(model: ConditionalUNet, autoencoder: Autoencoder, settings: P
 
 def main() -> None:
     settings, seed = params.read("mixup", Params), params.read("seed", int)
-    if settings.ratio[0] > settings.ratio[1]:
-        raise UserError(f"params.yaml: mixup.ratio is {settings.ratio}, expected [low, high] with low <= high")
     autoencoder = models.load(AnyAutoencoder, MODELS / "autoencoder")
     model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
     weights = fingerprint(MODELS / "diffusion", MODELS / "autoencoder")

@@ -1,9 +1,11 @@
 """Reads one section of params.yaml and checks it before any work starts.
 
 Each stage declares its own section as a `Section` beside the code that uses it. There are no defaults:
-what a run did is all in params.yaml.
+what a run did is all in params.yaml. `schema.py` checks the whole file at once.
 """
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,37 +15,134 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pipeline.errors import UserError
 
 PARAMS = Path("params.yaml")
+LARGEST = 1_000_000  # bytes of a params.yaml: far more than anyone writes
+DEEPEST = 20  # levels of nesting, likewise
+MOST = 100_000  # values, those behind aliases counted as often as they are named
 T = TypeVar("T")
+Place = tuple[str | int, ...]  # keys that lead to a value
 
 
 class Section(BaseModel):
     """A section of params.yaml: unknown keys and wrong types are errors, nothing is coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def _load() -> dict[str, Any]:
+def _walk(node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    """Every value's place and line; keys that stand twice are refused, for YAML takes the last without a word."""
+    yield place, node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            yield from _walk(item, (*place, i))
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{PARAMS} line {line}: a key that is a list or a map; expected a name")
+            if key.value in seen:
+                name, first = ".".join(map(str, (*place, key.value))), seen[key.value]
+                raise UserError(f"{PARAMS} line {line}: {name} stands in line {first} already; remove one")
+            seen[key.value] = line
+            yield (*place, key.value), line
+            walk = _walk(value, (*place, key.value))
+            next(walk)  # the line of the key stands for it
+            yield from walk
+
+
+def _refuse_depth(text: str) -> None:
+    """Stop before YAML works its way through thousands of brackets."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise UserError(f"{PARAMS} line {line}: more than {DEEPEST} levels deep; make it flatter")
+
+
+def _places(node: yaml.Node) -> dict[Place, int]:
+    """The line of every value; stops at aliases of aliases, which grow without end."""
+    found: dict[Place, int] = {}
+    for place, line in _walk(node):
+        found[place] = line
+        if len(found) > MOST or len(place) > DEEPEST:
+            raise UserError(f"{PARAMS} line {line}: aliases of aliases; write the values out")
+    return found
+
+
+def load() -> tuple[dict[str, Any], dict[Place, int]]:
+    """The file's content, and the line of each value.
+
+    Raises:
+        UserError: there is no such file, or it is not a map of sections; names the line.
+    """
     if not PARAMS.is_file():
         raise UserError(
             f"{PARAMS}: not found in {Path.cwd()}; run from the project's folder, "
             "or write one with `penumbra preset digits`"
         )
+    if (size := PARAMS.stat().st_size) > LARGEST:
+        raise UserError(f"{PARAMS}: {size} bytes, expected at most {LARGEST}; write one with `penumbra preset digits`")
     try:
-        content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = PARAMS.read_text(encoding="utf-8")
+        _refuse_depth(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _places(node) if node is not None else {}
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{PARAMS}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{PARAMS}: found {type(content).__name__}, expected a map of sections")
-    return content
+    return content, lines
 
 
-def _explain(section: str, error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False):
-        name = ".".join([section, *map(str, problem["loc"])])
-        found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
-        problems.append(f"{name}: {problem['msg']}{found}")
-    return f"{PARAMS}: " + "; ".join(problems)
+def at(lines: dict[Place, int], place: Place) -> str:
+    """`params.yaml line 7: section.key`; the line of what holds a key that is missing."""
+    known: Place = ()
+    for part in place:  # pydantic names the kinds of a union too, which stand nowhere in the file
+        known = (*known, part) if (*known, part) in lines else known
+    line = f" line {lines[known]}" if known else ""
+    return f"{PARAMS}{line}: {'.'.join(map(str, place))}"
+
+
+def like(name: str, known: list[str]) -> str:
+    """`, did you mean NAME`, or nothing where none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]}" if near else ""
+
+
+def _names(schema: Any) -> list[str]:
+    """The keys that a JSON schema knows, at any depth."""
+    if isinstance(schema, list):
+        return [name for part in schema for name in _names(part)]
+    if not isinstance(schema, dict):
+        return []
+    return [*schema.get("properties", {}), *(name for part in schema.values() for name in _names(part))]
+
+
+def problems(place: Place, value: Any, schema: Any, lines: dict[Place, int]) -> list[str]:
+    """What is wrong with a value that stands at a place, one line each; nothing if it fits.
+
+    Args:
+        schema: a `Section`, or any type pydantic can check (`int`, `list[int]`).
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(schema)
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        return [_explain(place, found, adapter, lines) for found in error.errors(include_url=False)]
+    return []
+
+
+def _explain(place: Place, problem: Any, adapter: TypeAdapter[Any], lines: dict[Place, int]) -> str:
+    where = (*place, *problem["loc"])
+    if problem["type"] == "missing":
+        return f"{at(lines, where)}: is missing; add it"
+    if problem["type"] == "extra_forbidden":
+        return f"{at(lines, where)}: unknown{like(str(where[-1]), _names(adapter.json_schema()))}"
+    said = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{at(lines, where)}: {said}{value}"
 
 
 def read(section: str, schema: type[T]) -> T:
@@ -55,16 +154,15 @@ def read(section: str, schema: type[T]) -> T:
 
     Raises:
         UserError: the file or section is missing, a key is missing or unknown, a value has the wrong
-            type or is out of range. All problems of the section are named at once.
+            type or is out of range. All problems of the section are named at once, with their lines.
     """
-    value: Any = _load()
+    value, lines = load()
     for depth, name in enumerate(names := section.split(".")):
         if not isinstance(value, dict) or name not in value:
             known = ", ".join(map(str, value)) if isinstance(value, dict) else "none"
             parent = ".".join(names[:depth]) or "the file"
             raise UserError(f"{PARAMS}: {section} is missing; {parent} has: {known}")
         value = value[name]
-    try:
-        return TypeAdapter(schema).validate_python(value, strict=True)
-    except ValidationError as error:
-        raise UserError(_explain(section, error)) from None
+    if found := problems(tuple(names), value, schema, lines):
+        raise UserError("; ".join(found))
+    return TypeAdapter(schema).validate_python(value, strict=True)

@@ -1,7 +1,8 @@
 """Pack the outlier dataset: decode, filter, audit, count, document.
 
 Reads: data/candidates, data/latents, data/images, data/models/{autoencoder,teacher}.
-Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix, synthetic-id, decoded-id; and
+Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix, synthetic-id, decoded-id; `real`,
+of the near-OOD validation images, where there are some: a bound, for who trains on it has no validation left; and
 decoded-test.parquet, ID test images as the decoder shows them), see artifacts/outliers.py.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
@@ -121,6 +122,9 @@ class Shards:
             "pixel-mixup": controls.pixel_mixup(self.seed, count, self.train_set),
             "cut-mix": controls.cut_mix(self.seed, count, self.train_set),
         }
+        sets = [images.load(path) for path in images.ood_sets(IMAGES)]
+        if real := [own.pixels for own in sets if own.role == "val-near"]:
+            drawn["real"] = (controls.real_images(self.seed, count, torch.cat(real)), none, torch.zeros(count))
         found = []
         size, no_class = params.read("autoencoder.size", int), torch.full((count,), OOD_LABEL)
         for name, (pixels, rows, strength) in drawn.items():

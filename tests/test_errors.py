@@ -150,11 +150,11 @@ class TestParams:
 
     def test_missing_key(self, workplace: Path) -> None:
         edit(workplace, lambda settings: settings["prepare"].pop("partial"))
-        refused(stage(workplace, "prepare"), "prepare.partial", "required")
+        refused(stage(workplace, "prepare"), "prepare.partial", "missing")
 
     def test_unknown_key(self, workplace: Path) -> None:
         edit(workplace, lambda settings: settings["prepare"].update(partail=True))
-        refused(stage(workplace, "prepare"), "prepare.partail")
+        refused(stage(workplace, "prepare"), "prepare.partail", "did you mean partial")
 
     def test_wrong_type(self, workplace: Path) -> None:
         edit(workplace, lambda settings: settings["prepare"].update(partial="no"))

@@ -28,7 +28,19 @@ def test_all_problems_of_a_section_are_named_at_once(workplace: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ablations", "cifar10", "cifar10-lite", "cifar100", "digits", "folder"])
 def test_presets_hold_every_section(name: str, workplace: Path) -> None:
-    from pipeline import autoencoder, boundary, crossing, diffusion, infer, mixup, prepare, score, shards, teacher, train
+    from pipeline import (
+        autoencoder,
+        boundary,
+        crossing,
+        diffusion,
+        infer,
+        mixup,
+        prepare,
+        score,
+        shards,
+        teacher,
+        train,
+    )
     from pipeline.synthesis.autoencoder import Running
 
     text = (Path(params.__file__).parent / f"presets/{name}.yaml").read_text()

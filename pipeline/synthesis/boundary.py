@@ -7,10 +7,10 @@ The vectors are latents, or features of a classifier.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,6 +37,12 @@ class Sampling(Section):
     keep: PositiveInt
     sigmas: Annotated[list[PositiveFloat], Field(min_length=1)]
     unit_sphere: bool
+
+    @model_validator(mode="after")
+    def _keep_is_of_draws(self) -> Self:
+        if self.keep > self.draws:
+            raise ValueError(f"keep is {self.keep}, expected at most draws = {self.draws}")
+        return self
 
 
 def find_anchors(vectors: Tensor, neighbours: int, count: int) -> Tensor:
@@ -216,5 +222,3 @@ def _check(labels: Tensor, settings: Sampling, section: str) -> None:
                     f"class {label}: {size} training images, expected at least {wanted} for {section}.{name} = "
                     f"{getattr(settings, name)}; lower it in params.yaml or add images"
                 )
-    if settings.keep > settings.draws:
-        raise UserError(f"params.yaml: {section}.keep is {settings.keep}, expected at most draws = {settings.draws}")

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts.images import ImageSet
+from pipeline.learning.batches import shuffled
 from pipeline.synthesis.randomness import generator
 
+NAMES = ("noise", "pixel-mixup", "cut-mix", "synthetic-id", "decoded-id", "real")  # what data/controls may hold
 GAUSSIAN_STD = 64.0  # grey levels around the middle grey
 SHARE = (0.3, 0.7)  # of the first image in a pixel mixture
 AREA = (0.25, 0.75)  # of the image that a cut-mix takes from the second
@@ -26,6 +28,11 @@ def noise_images(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
             values = random.integers(0, 256, shape)
         images[i] = values.astype(np.uint8)
     return torch.from_numpy(images)
+
+
+def real_images(seed: int, count: int, pixels: Tensor) -> Tensor:
+    """`count` of some real outliers (n, channels, size, size), in passes over all of them."""
+    return pixels[next(shuffled(len(pixels), count, seed))]
 
 
 def _two_images(random: np.random.Generator, labels: np.ndarray) -> tuple[int, int]:

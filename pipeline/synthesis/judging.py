@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import cures, filters
-from pipeline.synthesis.neighbours import kth_distance
+from pipeline.synthesis.neighbours import Neighbours
 from pipeline.synthesis.randomness import generator
 
 BATCH = 500  # images judged at once
@@ -45,9 +45,9 @@ class Judge:
         self.train_set, self.train_latents = train_set, train_latents
         std = train_latents.flatten(1).std(dim=0)
         self.scale = std.clamp_min(FLOOR * std.mean())
-        self.latents = self.scaled(train_latents)
-        self.features = predict(teacher, train_set.pixels, BATCH)[1]
-        self.pixels = train_set.pixels.flatten(1).float()
+        self.known_latents = Neighbours(self.scaled(train_latents))
+        self.known_features = Neighbours(predict(teacher, train_set.pixels, BATCH)[1])
+        self.known_pixels = Neighbours(train_set.pixels.flatten(1))
         self.size = train_set.pixels.shape[-1]
         self.members = [torch.nonzero(train_set.labels == i).flatten() for i in range(len(train_set.classes))]
 
@@ -84,9 +84,9 @@ class Judge:
         logits, features = predict(self.teacher, pixels, BATCH)
         flat = pixels.flatten(1)
         return filters.Evidence(
-            distance=kth_distance(self.scaled(raw_latents), self.latents, self.neighbours),
-            feature_distance=kth_distance(features, self.features, self.neighbours),
-            pixel_distance=kth_distance(flat.float(), self.pixels, 1) / flat.shape[1] ** 0.5,
+            distance=self.known_latents.kth_distance(self.scaled(raw_latents), self.neighbours),
+            feature_distance=self.known_features.kth_distance(features, self.neighbours),
+            pixel_distance=self.known_pixels.kth_distance(flat.float(), 1) / flat.shape[1] ** 0.5,
             confidence=logits.double().softmax(dim=1).amax(dim=1),
             contrast=flat.float().std(dim=1),
             saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),

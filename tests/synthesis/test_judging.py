@@ -30,14 +30,22 @@ def test_evidence_by_independent_means(judge: judging.Judge) -> None:
     pixels = torch.zeros(4, 1, 16, 16, dtype=torch.uint8)
     pixels[1, :, :8] = 255
     pixels[2] = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    pixels[3] = judge.pixels[5].view(1, 16, 16).to(torch.uint8)  # a copy of a training image
+    pixels[3] = judge.train_set.pixels[5]  # a copy of a training image
     raw_latents = torch.randn(4, 4, 8, 8)
     found = judge.evidence(pixels, raw_latents)
     logits, features = predict(judge.teacher, pixels, 4)
-    np.testing.assert_allclose(found.distance, brute(judge.scaled(raw_latents), judge.latents, 3), rtol=1e-4)
-    np.testing.assert_allclose(found.feature_distance, brute(features, judge.features, 3), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        found.distance, brute(judge.scaled(raw_latents), judge.scaled(judge.train_latents), 3), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        found.feature_distance,
+        brute(features, predict(judge.teacher, judge.train_set.pixels, 50)[1], 3),
+        rtol=1e-3,
+        atol=1e-5,
+    )
     np.testing.assert_allclose(found.confidence, logits.softmax(dim=1).amax(dim=1), rtol=1e-5)
-    nearest = [float(((judge.pixels - image.flatten()) ** 2).mean(dim=1).min()) ** 0.5 for image in pixels.float()]
+    known = judge.train_set.pixels.flatten(1).float()
+    nearest = [float(((known - image.flatten()) ** 2).mean(dim=1).min()) ** 0.5 for image in pixels.float()]
     np.testing.assert_allclose(found.pixel_distance, nearest, rtol=1e-4, atol=1e-3)
     assert found.pixel_distance[3] < 1e-3
     assert found.saturation[:2].tolist() == [1.0, 1.0] and found.saturation[2] == 2 / 256
@@ -116,5 +124,5 @@ def test_cures_do_not_depend_on_the_batch_and_take_an_image_of_the_first_parent(
     assert torch.equal(judge.render(found[2:5], range(12, 15), names, 5, "mixup"), whole[2:5])
     black = judge.render(found, range(10, 16), ["histogram"], 5, "mixup").flatten(1).sort(dim=1).values.float()
     for row, parent in zip(black, found.parents[:, 0], strict=True):
-        own = judge.pixels[judge.members[int(parent)]].sort(dim=1).values
+        own = judge.train_set.pixels[judge.members[int(parent)]].flatten(1).float().sort(dim=1).values
         assert float((own - row).abs().mean(dim=1).min()) < 2  # the grey levels of an image of that class

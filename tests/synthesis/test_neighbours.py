@@ -36,3 +36,23 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = neighbours.kth_distance(queries, references, 4)
     monkeypatch.setattr(neighbours, "CHUNK_ELEMENTS", 7 * 30)
     torch.testing.assert_close(neighbours.kth_distance(queries, references, 4), whole)
+
+
+@pytest.mark.parametrize("k", [1, 5, 12])
+def test_queries_that_rounding_leaves_unsure_are_measured_exactly(k: int) -> None:
+    """Two far clusters of near ties: a float32 product cannot rank within one."""
+    generator = torch.Generator().manual_seed(k)
+    centres = torch.tensor([[1e4], [-1e4]]).repeat(50, 30)
+    references = centres + 1e-2 * torch.randn(100, 30, generator=generator)
+    queries = centres[:10] + 1e-2 * torch.randn(10, 30, generator=generator)
+    found = neighbours.kth_distance(queries, references, k)
+    np.testing.assert_allclose(found.numpy(), brute_force(queries, references, k), rtol=0.02)
+
+
+def test_a_query_that_is_not_finite_harms_no_other() -> None:
+    references = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    queries = references[:3].clone()
+    queries[1, 2] = float("nan")
+    found = neighbours.kth_distance(queries, references, 3)
+    assert found.isnan().tolist() == [False, True, False]
+    np.testing.assert_allclose(found[[0, 2]].numpy(), brute_force(queries[[0, 2]], references, 3), rtol=1e-5)

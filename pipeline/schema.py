@@ -1,0 +1,164 @@
+"""The whole of params.yaml: which sections there are, and what has to hold between them.
+
+A stage reads its own section and no more, so that an edit reruns only what it touches. Here all of them are checked at
+once, before any work, so that a slip in the last section does not show after hours.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, TypeAdapter
+
+from pipeline import (
+    autoencoder,
+    boundary,
+    crossing,
+    diffusion,
+    embedding,
+    infer,
+    mixup,
+    params,
+    prepare,
+    score,
+    shards,
+    teacher,
+    train,
+)
+from pipeline.artifacts.layout import CONTROLS, OUTLIERS
+from pipeline.errors import UserError
+from pipeline.evaluation.detectors import DETECTORS
+from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
+from pipeline.learning.networks import backbone
+from pipeline.params import Place, like
+from pipeline.synthesis import cures
+from pipeline.synthesis.autoencoder import Running
+from pipeline.synthesis.controls import NAMES
+from pipeline.synthesis.filters import FILTERS
+
+RecipeName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")
+]  # a folder, and a part of a DVC stage's name
+SECTIONS: dict[str, Any] = {
+    "seed": NonNegativeInt,
+    "prepare": prepare.Params,
+    "autoencoder": autoencoder.Params,
+    "encode": Running,
+    "teacher": teacher.Params,
+    "boundary": boundary.Params,
+    "crossing": crossing.Params,
+    "diffusion": diffusion.Params,
+    "embedding": embedding.Params,
+    "mixup": mixup.Params,
+    "shards": shards.Params,
+    "train": train.Params,
+    "recipes": Annotated[dict[RecipeName, train.Recipe], Field(min_length=1)],
+    "infer": infer.Params,
+    "score": score.Params,
+}
+Problem = tuple[Place, str]
+METHODS = ("boundary", "crossing", "embedding", "mixup")
+
+
+def _unknown(place: Place, names: list[str], known: list[str]) -> Iterator[Problem]:
+    for name in names:
+        if name not in known:
+            yield place, f"unknown {name!r}{like(name, known)}; expected some of {', '.join(known)}"
+
+
+def _of_shards(own: dict[str, Any]) -> Iterator[Problem]:
+    settings: shards.Params = own["shards"]
+    yield from _unknown(("shards", "filters"), settings.filters, list(FILTERS))
+    for pool in settings.methods:
+        method = pool.split("+")[0]
+        yield from _unknown(("shards", "methods"), [method], list(METHODS))
+        try:
+            cures.check(pool)
+        except UserError as error:
+            yield ("shards", "methods"), str(error).split(": ", 2)[-1]
+        if method in METHODS and own[method].count < settings.per_method:
+            yield (method, "count"), f"{own[method].count}, expected at least shards.per_method = {settings.per_method}"
+    if len(set(settings.methods)) < len(settings.methods):
+        yield ("shards", "methods"), f"{settings.methods}: one stands twice; remove it"
+    if own["mixup"].synthetic_id < settings.per_method:
+        yield (
+            ("mixup", "synthetic_id"),
+            f"{own['mixup'].synthetic_id}, expected at least shards.per_method = {settings.per_method}",
+        )
+
+
+def _of_recipes(own: dict[str, Any]) -> Iterator[Problem]:
+    settings: train.Params = own["train"]
+    ours = settings.outliers == str(OUTLIERS) and settings.controls == str(CONTROLS)
+    known = [*own["shards"].methods, *NAMES]
+    for name, recipe in own["recipes"].items():
+        place = ("recipes", name, "auxiliary")
+        if ours:  # what others packed is not known before it is read
+            yield from _unknown(place, recipe.auxiliary, known)
+            most = own["shards"].per_method * max(1, len(recipe.auxiliary))
+            if recipe.auxiliary and settings.auxiliary_count > most:
+                yield (
+                    place,
+                    f"{len(recipe.auxiliary)} of shards.per_method = {own['shards'].per_method} hold {most} images, "
+                    f"expected train.auxiliary_count = {settings.auxiliary_count}; lower it, or pack more",
+                )
+        if recipe.needs_outliers and not recipe.auxiliary:
+            yield place, "has a term for outliers and names none; name some, or remove the term"
+
+
+def _of_training(own: dict[str, Any]) -> Iterator[Problem]:
+    settings: train.Params = own["train"]
+    if len(set(settings.seeds)) < len(settings.seeds):
+        yield ("train", "seeds"), f"{settings.seeds}: one stands twice; remove it"
+    if settings.start == "trunks":
+        if missing := sorted(set(settings.seeds) - set(own["teacher"].trunks)):
+            yield ("train", "start"), f"trunks, but teacher.trunks lacks the seeds {missing}; add them"
+        if settings.network != own["teacher"].network:
+            yield ("train", "network"), f"{settings.network}, expected teacher.network to start from trunks"
+    for section in ("teacher", "train"):
+        if (warmup := own[section].warmup) >= (steps := own[section].steps):
+            yield (section, "warmup"), f"{warmup}, expected fewer than steps = {steps}"
+        try:
+            backbone(own[section].network, 3)
+        except UserError as error:
+            yield (section, "network"), str(error)
+
+
+def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
+    yield from _unknown(("score", "detectors"), list(own["score"].detectors), list(DETECTORS))
+    yield from _unknown(("infer", "detectors"), list(own["infer"].detectors), list(IMAGE_DETECTORS))
+
+
+BETWEEN = {  # what has to hold between sections, and which those are
+    _of_shards: ("shards", *METHODS),
+    _of_training: ("teacher", "train"),
+    _of_recipes: ("shards", "train", "recipes"),
+    _of_detectors: ("score", "infer"),
+}
+
+
+def check() -> None:
+    """Check params.yaml as a whole.
+
+    Raises:
+        UserError: names every problem with its line: unknown sections and keys (and the nearest that is known), wrong
+            types, values out of range, and what does not go together.
+    """
+    content, lines = params.load()
+    found = [
+        f"{params.at(lines, (name,))}: unknown section{like(str(name), list(SECTIONS))}"
+        for name in content
+        if name not in SECTIONS
+    ]
+    found += [f"{params.PARAMS}: {name}: is missing; add it" for name in SECTIONS if name not in content]
+    own: dict[str, Any] = {}
+    for name in (name for name in SECTIONS if name in content):
+        if wrong := params.problems((name,), content[name], SECTIONS[name], lines):
+            found += wrong
+        else:
+            own[name] = TypeAdapter(SECTIONS[name]).validate_python(content[name], strict=True)
+    for rule, needed in BETWEEN.items():
+        if set(needed) <= set(own):
+            found += [f"{params.at(lines, place)}: {said}" for place, said in rule(own)]
+    if found:
+        count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+        raise UserError("\n  ".join([f"{params.PARAMS}: {count}", *found]) if len(found) > 1 else found[0])
