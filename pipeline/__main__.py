@@ -16,7 +16,11 @@ STAGES = (
     "train", "infer", "score", "report",
 )  # fmt: skip
 PER_RECIPE = ("train",)
-PRESETS = files("pipeline") / "presets"
+PRESETS = {
+    item.name.removesuffix(".yaml"): item
+    for item in (files("pipeline") / "presets").iterdir()
+    if item.name.endswith(".yaml")
+}
 
 app = typer.Typer(
     help="Make the outliers a classifier has never seen, and teach the classifier to know them.",
@@ -96,18 +100,17 @@ def check() -> None:
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="digits, ablations, folder, cifar10, cifar10-lite, cifar100")],
+    name: Annotated[str, typer.Argument(help=", ".join(sorted(PRESETS)))],
     force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
 ) -> None:
     """Write params.yaml from a preset."""
-    known = {item.name.removesuffix(".yaml"): item for item in PRESETS.iterdir() if item.name.endswith(".yaml")}
-    if name not in known:
-        raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(sorted(known))}")
+    if name not in PRESETS:
+        raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(sorted(PRESETS))}")
     target = Path("params.yaml")
-    texts = {item.read_text(encoding="utf-8") for item in known.values()}
+    texts = {item.read_text(encoding="utf-8") for item in PRESETS.values()}
     if target.exists() and target.read_text(encoding="utf-8") not in texts and not force:
         raise UserError(f"{target}: was edited; keep a copy and run again with --force to overwrite it")
-    target.write_text(known[name].read_text(encoding="utf-8"), encoding="utf-8")
+    target.write_text(PRESETS[name].read_text(encoding="utf-8"), encoding="utf-8")
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 

@@ -122,8 +122,8 @@ class Shards:
             "pixel-mixup": controls.pixel_mixup(self.seed, count, self.train_set),
             "cut-mix": controls.cut_mix(self.seed, count, self.train_set),
         }
-        sets = [images.load(path) for path in images.ood_sets(IMAGES)]
-        if real := [own.pixels for own in sets if own.role == "val-near"]:
+        paths = [path for path in images.ood_sets(IMAGES) if ImageFile(path).role == "val-near"]
+        if real := [images.load(path).pixels for path in paths]:
             drawn["real"] = (controls.real_images(self.seed, count, torch.cat(real)), none, torch.zeros(count))
         found = []
         size, no_class = params.read("autoencoder.size", int), torch.full((count,), OOD_LABEL)

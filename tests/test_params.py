@@ -26,32 +26,6 @@ def test_all_problems_of_a_section_are_named_at_once(workplace: Path) -> None:
     assert all(word in str(error.value) for word in ("a.size", "a.rate", "a.speed", "True"))
 
 
-@pytest.mark.parametrize("name", ["ablations", "cifar10", "cifar10-lite", "cifar100", "digits", "folder"])
-def test_presets_hold_every_section(name: str, workplace: Path) -> None:
-    from pipeline import (
-        autoencoder,
-        boundary,
-        crossing,
-        diffusion,
-        infer,
-        mixup,
-        prepare,
-        score,
-        shards,
-        teacher,
-        train,
-    )
-    from pipeline.synthesis.autoencoder import Running
-
-    text = (Path(params.__file__).parent / f"presets/{name}.yaml").read_text()
-    (workplace / "params.yaml").write_text(text)
-    for stage in (prepare, autoencoder, boundary, crossing, diffusion, mixup, shards, teacher, train, infer, score):
-        params.read(stage.__name__.split(".")[1], stage.Params)
-    params.read("encode", Running)
-    for recipe in yaml.safe_load(text)["recipes"]:
-        params.read(f"recipes.{recipe}", train.Recipe)
-
-
 def test_ablations_differ_from_digits_in_their_recipes_alone() -> None:
     presets = Path(params.__file__).parent / "presets"
     digits, ablations = (yaml.safe_load((presets / f"{name}.yaml").read_text()) for name in ("digits", "ablations"))

@@ -6,10 +6,12 @@ Columns: `image` = struct{bytes, path} (an encoded PNG or JPEG; `path` is the im
 
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -20,10 +22,12 @@ from PIL import Image, UnidentifiedImageError
 from pyarrow.compute import field
 from pyarrow.dataset import dataset
 
+from pipeline.artifacts.layout import IMAGES
 from pipeline.errors import UserError
 
 OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
+IN_MEMORY = 2**32  # bytes of pixels: more of them stay in a file that the system pages in and out
 T = TypeVar("T")
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of the OOD sets held against it
@@ -210,13 +214,36 @@ def mixed(items: Sequence[T]) -> list[T]:
 
 
 def load(path: Path) -> ImageSet:
-    """Read and decode a whole image set.
+    """Read and decode a whole image set, a piece at a time; a large one into a file that the system pages in and out.
 
     Raises:
         UserError: the file is missing, has another schema, is empty, or holds an unreadable image.
     """
     file = ImageFile(path)
-    return file.read(range(len(file.sizes)))
+    labels: list[torch.Tensor] = []
+    keys: list[str] = []
+    pixels = torch.empty(0)
+    for piece in range(len(file.sizes)):
+        part = file.read([piece])
+        shape = part.pixels.shape[1:]
+        if piece == 0:
+            pixels = _room((sum(file.sizes), *shape))
+        if shape != pixels.shape[1:]:
+            shapes = sorted({tuple(shape), tuple(pixels.shape[1:])})
+            raise UserError(f"{path}: images of several shapes {shapes}; run `dvc repro prepare`")
+        pixels[len(keys) : len(keys) + len(part)] = part.pixels
+        labels.append(part.labels)
+        keys += part.keys
+    return ImageSet(pixels, torch.cat(labels), keys, file.classes, file.role)
+
+
+def _room(shape: tuple[int, ...]) -> torch.Tensor:
+    """An uninitialised uint8 tensor: in memory, or in a file without a name that goes with it, even after a kill."""
+    if (size := math.prod(shape)) < IN_MEMORY:
+        return torch.empty(shape, dtype=torch.uint8)
+    with NamedTemporaryFile(dir=IMAGES.parent, prefix=".pixels-") as file:
+        file.truncate(size)
+        return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)
 
 
 def pick(path: Path, keys: Sequence[str]) -> torch.Tensor:

@@ -14,7 +14,8 @@ class Evidence:
     Attributes:
         distance: to the k-th nearest ID training latent, (n,); in standard deviations of the latents.
         feature_distance: the same in the teacher's feature space, (n,).
-        pixel_distance: to the nearest ID training image, root mean square in grey levels 0..255, (n,).
+        pixel_distance: of its thumbnail to the nearest of an ID training image, root mean square in grey levels 0..255,
+            (n,).
         confidence: the teacher's largest softmax probability, (n,), 0..1.
         contrast: standard deviation of the pixels, (n,), in grey levels.
         saturation: share of the pixels that are black or white, (n,), 0..1.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
@@ -18,7 +19,14 @@ from pipeline.synthesis.neighbours import Neighbours
 from pipeline.synthesis.randomness import generator
 
 BATCH = 500  # images judged at once
+THUMBNAIL = 32  # pixels
 FLOOR = 0.01  # of the mean deviation: a dimension that ID images hardly use, such as a black corner, has nearly none
+
+
+def thumbnails(pixels: Tensor, batch: int) -> Tensor:
+    """uint8 pixels averaged down to at most 32 x 32, float32 (n, d): enough to tell copies, few enough for millions."""
+    side = min(THUMBNAIL, pixels.shape[-1])
+    return torch.cat([functional.adaptive_avg_pool2d(part.float(), side).flatten(1) for part in pixels.split(batch)])
 
 
 class Judge:
@@ -47,7 +55,7 @@ class Judge:
         self.scale = std.clamp_min(FLOOR * std.mean())
         self.known_latents = Neighbours(self.scaled(train_latents))
         self.known_features = Neighbours(predict(teacher, train_set.pixels, BATCH)[1])
-        self.known_pixels = Neighbours(train_set.pixels.flatten(1))
+        self.known_pixels = Neighbours(thumbnails(train_set.pixels, BATCH))
         self.size = train_set.pixels.shape[-1]
         self.members = [torch.nonzero(train_set.labels == i).flatten() for i in range(len(train_set.classes))]
 
@@ -82,11 +90,11 @@ class Judge:
     def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
         """Evidence on n images, uint8 pixels and their raw latents."""
         logits, features = predict(self.teacher, pixels, BATCH)
-        flat = pixels.flatten(1)
+        flat, small = pixels.flatten(1), thumbnails(pixels, BATCH)
         return filters.Evidence(
             distance=self.known_latents.kth_distance(self.scaled(raw_latents), self.neighbours),
             feature_distance=self.known_features.kth_distance(features, self.neighbours),
-            pixel_distance=self.known_pixels.kth_distance(flat.float(), 1) / flat.shape[1] ** 0.5,
+            pixel_distance=self.known_pixels.kth_distance(small, 1) / small.shape[1] ** 0.5,
             confidence=logits.double().softmax(dim=1).amax(dim=1),
             contrast=flat.float().std(dim=1),
             saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),

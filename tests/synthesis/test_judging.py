@@ -126,3 +126,10 @@ def test_cures_do_not_depend_on_the_batch_and_take_an_image_of_the_first_parent(
     for row, parent in zip(black, found.parents[:, 0], strict=True):
         own = judge.train_set.pixels[judge.members[int(parent)]].flatten(1).float().sort(dim=1).values
         assert float((own - row).abs().mean(dim=1).min()) < 2  # the grey levels of an image of that class
+
+
+def test_thumbnails_are_block_means_and_small_images_themselves() -> None:
+    pixels = torch.randint(0, 256, (3, 2, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    blocks = pixels.double().view(3, 2, 32, 2, 32, 2).mean(dim=(3, 5))
+    np.testing.assert_allclose(judging.thumbnails(pixels, 2), blocks.flatten(1), atol=1e-4)
+    assert torch.equal(judging.thumbnails(pixels[:, :, :16, :16], 2), pixels[:, :, :16, :16].float().flatten(1))
