@@ -46,11 +46,11 @@ def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> 
     """The images as the networks see them, their facts noted. One that has that form already keeps its bytes.
 
     Raises:
-        UserError: unreadable, or neither 8-bit grey nor RGB, or colour where grey is asked for.
+        UserError: unreadable, animated, of more than 8 bits, or colour where grey is asked for.
     """
     for item in items:
         data = item.read()
-        pixels = images.decode(data, item.key, convert=form.source == "openood")
+        pixels = images.decode(data, item.key, convert=form.source != "digits", upright=form.source == "folder")
         seen = conform(pixels, item.key, form.size, form.channels, form.resize)
         facts.note(data, seen, item.label, measured)
         yield Picture(item.key, data if seen is pixels else images.encode_png(seen), item.label)

@@ -103,8 +103,9 @@ class Shards:
 
     def outliers(self) -> list[Judged]:
         """All methods, judged; stops where too few are accepted or they look like ID images."""
-        judged = [self.judge_method(method) for method in self.settings.methods]
-        for own in judged:
+        judged = []
+        for method in self.settings.methods:
+            judged.append(own := self.judge_method(method))
             check_unlike_id(own, own.choose(self.settings.per_method), self.limits, self.settings.max_id_like)
         return judged
 

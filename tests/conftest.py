@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+FAULTS = "<!-- the table below is written by pytest --faults -->"
 RECIPES = ("baseline", "penumbra")
 
 
@@ -64,3 +66,36 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(toy_params(), sort_keys=False))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+
+
+Fault = Callable[[str, str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", type=Path, help="write the table of faults that were tried to this file")
+
+
+@pytest.fixture
+def fault(record_property: Callable[[str, object], None]) -> Fault:
+    """Notes a fault for the table: what it hit, what it was, what came of it."""
+
+    def note(place: str, what: str, outcome: str) -> None:
+        record_property("fault", (place, what, outcome))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of faults: each once, with the number of times it was tried."""
+    if (target := config.getoption("--faults")) is None:
+        return
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    tried = Counter(
+        (*found, report.outcome) for report in reports for name, found in report.user_properties if name == "fault"
+    )
+    rows = [f"| {place} | {what} | {times} | {said} | {ended} |" for (place, what, said, ended), times in tried.items()]
+    head = ["| hit | fault | times | outcome | test |", "| --- | --- | --- | --- | --- |"]
+    text = target.read_text(encoding="utf-8").split(FAULTS)[0] if target.exists() else ""
+    total = sum(tried.values())
+    lines = [FAULTS, "", f"{len(tried)} faults, {total} times.", "", *head, *(row.replace("\n", " ") for row in rows)]
+    target.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")

@@ -113,11 +113,11 @@ class TestPrepare:
         refused(stage(workplace, "prepare"), "cat/3.png", "not a readable image", "remove")
         assert not (workplace / "data/images").exists() and not list((workplace / "data").glob(".*"))
 
-    def test_image_of_the_wrong_mode(self, workplace: Path) -> None:
+    def test_image_of_too_many_bits(self, workplace: Path) -> None:
         photos = image_folder(workplace)
-        Image.new("CMYK", (16, 16)).save(photos / "cat" / "3.jpg")
+        Image.new("I;16", (16, 16)).save(photos / "cat" / "3.png")
         edit(workplace, lambda settings: use_folder(settings, photos))
-        refused(stage(workplace, "prepare"), "cat/3.jpg", "CMYK", "RGB")
+        refused(stage(workplace, "prepare"), "cat/3.png", "I;16", "8-bit")
 
     def test_colour_where_grey_is_asked_for(self, workplace: Path) -> None:
         photos = image_folder(workplace)

@@ -7,6 +7,7 @@ Columns: `image` = struct{bytes, path} (an encoded PNG or JPEG; `path` is the im
 import io
 import json
 import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -18,16 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pyarrow.compute import field
 from pyarrow.dataset import dataset
 
 from pipeline.artifacts.layout import IMAGES
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
 IN_MEMORY = 2**32  # bytes of pixels: more of them stay in a file that the system pages in and out
+EIGHT_BITS = ("1", "CMYK", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr")  # modes of Pillow that become RGB
 T = TypeVar("T")
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of the OOD sets held against it
@@ -94,24 +96,29 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, name: str, convert: bool = False) -> np.ndarray:
+def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:
     """Decode one 8-bit grey or RGB image to uint8, (channels, height, width).
 
     Args:
-        convert: turn images of other modes (CMYK, palette, with alpha) to RGB, as Pillow and so OpenOOD does.
+        convert: turn images of other 8-bit modes (CMYK, palette, with alpha) to RGB, as Pillow, torchvision and OpenOOD
+            do: what is transparent shows the colour that lies under it.
+        upright: turn it as its EXIF orientation says.
 
     Raises:
-        UserError: not an image, truncated, or of another mode.
+        UserError: not an image, truncated, animated, of more bits, or of another mode.
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
+            frames = getattr(opened, "n_frames", 1)
             opened.load()
-            image: Image.Image = opened
+            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a readable image (of no known format); repair or remove the file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name}: not a readable image ({error}); repair or remove the file") from None
-    if convert and image.mode not in ("L", "RGB"):
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, struct.error, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: not a readable image ({one_line(error)}); repair or remove the file") from None
+    if frames > 1:
+        raise UserError(f"{name}: {frames} frames, expected a still image; save the one that counts")
+    if convert and image.mode in EIGHT_BITS:
         image = image.convert("RGB")
     if image.mode not in ("L", "RGB"):
         raise UserError(f"{name}: image mode {image.mode}, expected L (8-bit grey) or RGB; convert the file")

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 
 from pipeline.errors import UserError, one_line
 
@@ -51,7 +52,7 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
     try:
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
             return kind.from_pretrained(str(source), **options)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{source}: cannot be loaded as a model ({one_line(error)}); run the stage that writes it"
         ) from None

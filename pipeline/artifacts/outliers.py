@@ -8,22 +8,23 @@
 import io
 import json
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset as wds
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from pipeline.artifacts.files import read_json, sha256
 from pipeline.artifacts.images import encode_png
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 SCHEMA_VERSION = 1
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
@@ -43,13 +44,16 @@ INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 
 
+Class = Annotated[int, Field(ge=-1, lt=2**31)]  # an index, or -1 for none
+
+
 class Fields(TypedDict):
     """What `KEY.json` holds, the columns of `FIELDS`."""
 
     method: str
-    label: int
-    parent_a: int
-    parent_b: int
+    label: Class
+    parent_a: Class
+    parent_b: Class
     strength: float
     source: str
     candidate: int
@@ -63,10 +67,34 @@ class Shard(TypedDict):
 
     name: str
     sha256: str
-    samples: int
+    samples: PositiveInt
 
 
-FIELDS_CHECK, SHARDS_CHECK = TypeAdapter(Fields), TypeAdapter(list[Shard])
+class Counts(TypedDict):
+    """What became of a method's candidates."""
+
+    packed: int
+    candidates: int
+    rejected: dict[str, int]
+
+
+class Identity(TypedDict):
+    """The ID set that the outliers belong to."""
+
+    classes: list[str]
+    count: int
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+
+
+class About(TypedDict):
+    """What everyone relies on in dataset.json."""
+
+    shards: list[Shard]
+    methods: dict[str, Counts]
+    id: Identity
+
+
+FIELDS_CHECK, ABOUT_CHECK = TypeAdapter(Fields), TypeAdapter(About)
 
 
 @dataclass(frozen=True)
@@ -131,10 +159,10 @@ def verify(folder: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
     try:
-        SHARDS_CHECK.validate_python(about.get("shards"))
+        ABOUT_CHECK.validate_python(about, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(map(str, ("shards", *problem["loc"])))
+        where = ".".join(map(str, problem["loc"]))
         raise UserError(f"{folder / 'dataset.json'}: {where}: {problem['msg']}; get the file again") from None
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
@@ -151,15 +179,41 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
     """Every sample of a verified dataset with its name `SHARD: KEY`, in the index's order, not decoded.
 
     Raises:
-        UserError: a member is missing, or its JSON is of another form.
+        UserError: a shard is not a tar of samples, a member is missing, or its JSON is of another form.
     """
     urls = [str(folder / shard["name"]) for shard in about["shards"]]
-    for members in wds.WebDataset(urls, shardshuffle=False):
-        name = f"{Path(members['__url__']).name}: {members['__key__']}"
-        yield name, _sample(members, name)
+    classes = len(about["id"]["classes"])
+    try:
+        for members in wds.WebDataset(urls, shardshuffle=False):
+            name = f"{Path(members['__url__']).name}: {members['__key__']}"
+            yield name, _sample(members, name, classes)
+    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+        raise UserError(f"{folder}: not readable as shards ({one_line(error)[:200]}); get the dataset again") from None
 
 
-def _sample(members: dict[str, bytes], name: str) -> Sample:
+def latent_of(sample: Sample, name: str) -> np.ndarray:
+    """A sample's raw latent, finite float16 (C, h, w).
+
+    Raises:
+        UserError: it is not such an array; nothing larger than the file is ever allocated, nothing is unpickled.
+    """
+    file = io.BytesIO(sample.latent)
+    try:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise ValueError(f"version {version} of the format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != np.float16 or len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"{dtype} {shape}")
+        array = np.frombuffer(sample.latent, np.float16, offset=file.tell()).reshape(shape)
+        if not np.isfinite(array).all():
+            raise ValueError("NaN or infinite values")
+    except ValueError as error:
+        problem = f"{one_line(error)[:200]}; expected finite float16 (C, h, w)"
+        raise UserError(f"{name}.latent.npy: {problem}; do not trust this set") from None
+    return array
+
+
+def _sample(members: dict[str, bytes], name: str, classes: int) -> Sample:
     """One sample from its members.
 
     Raises:
@@ -168,9 +222,11 @@ def _sample(members: dict[str, bytes], name: str) -> Sample:
     if missing := {"json", "latent.npy", "png"} - set(members):
         raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
     try:
-        fields = FIELDS_CHECK.validate_json(members["json"])
+        fields = FIELDS_CHECK.validate_json(members["json"], strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise UserError(f"{name}.json: {where}: {problem['msg']}; get the dataset again") from None
+    if (largest := max(fields["label"], fields["parent_a"], fields["parent_b"])) >= classes:
+        raise UserError(f"{name}.json: class {largest}, expected at most {classes - 1} of {classes}; get another set")
     return Sample(members["png"], members["latent.npy"], dict(fields))

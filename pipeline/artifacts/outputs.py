@@ -84,6 +84,8 @@ def write_head(path: Path, head: Head) -> None:
 def _matrix(path: Path, column: pa.ChunkedArray, name: str) -> Tensor:
     if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)):
         raise UserError(f"{path}: {name} of type {column.type}, expected lists of float32; see artifacts/outputs.py")
+    if not (pa.types.is_floating(column.type.value_type) or pa.types.is_integer(column.type.value_type)):
+        raise UserError(f"{path}: {name} of {column.type.value_type}, expected float32; see artifacts/outputs.py")
     widths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(widths) != 1 or not widths[0]:
         raise UserError(f"{path}: {name} of lengths {widths[:5]}, expected one length; write the outputs again")
@@ -136,15 +138,23 @@ class OutputFile:
         return self._outputs(self._file.read())
 
     def _outputs(self, table: pa.Table) -> Outputs:
+        logits = _matrix(self.path, table.column("logits"), "logits")
+        if nulls := sum(table.column(name).null_count for name in ("label", *self.score_names)):
+            raise UserError(f"{self.path}: {nulls} labels or scores are null; write the outputs again")
         try:
             labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
             scores = {name: table.column(name).to_numpy().astype(np.float64) for name in self.score_names}
         except (ValueError, TypeError) as error:
             raise UserError(f"{self.path}: {one_line(error)}; expected numbers, see artifacts/outputs.py") from None
+        if int(labels.max()) >= logits.shape[1] or int(labels.min()) < -1:
+            raise UserError(
+                f"{self.path}: labels {int(labels.min())} to {int(labels.max())}, expected -1 for OOD or one of "
+                f"{logits.shape[1]} classes; write the outputs again"
+            )
         return Outputs(
             keys=[str(key) for key in table.column("key").to_pylist()],
             labels=labels,
-            logits=_matrix(self.path, table.column("logits"), "logits"),
+            logits=logits,
             features=_matrix(self.path, table.column("features"), "features")
             if "features" in table.column_names
             else None,

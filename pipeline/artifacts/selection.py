@@ -1,9 +1,9 @@
 """The images of some methods, out of one or more outlier datasets: what a recipe trains on beside ID images."""
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,13 +36,14 @@ class Selection:
 
     def __init__(self, folders: Sequence[Path], methods: Sequence[str], count: int):
         self._pieces: list[tuple[Path, str, set[str]]] = []
+        self._about: dict[Path, dict[str, Any]] = {}
         self.has_outliers = self.has_id_images = False
         found: Counter[str] = Counter()
         for folder in folders:
             wanted = [method for method in methods if not found[method]]
             if not wanted:
                 break
-            outliers.verify(folder)
+            self._about[folder] = outliers.verify(folder)
             keys: dict[str, set[str]] = {}
             for key, shard, method, label in _index(folder):
                 if method in wanted and found[method] < count:
@@ -65,8 +66,13 @@ class Selection:
         Raises:
             UserError: the shard does not hold what the index says, or an unreadable image.
         """
-        pairs = [(decode(own.image, f"{name}.png"), own.fields["label"]) for name, own in self._samples(piece)]
-        pixels, labels = zip(*pairs, strict=True)
+        folder, expected = self._pieces[piece][0], tuple(self._about[self._pieces[piece][0]]["id"]["shape"])
+        pixels, labels = [], []
+        for name, sample in self._samples(piece):
+            pixels.append(decode(sample.image, f"{name}.png"))
+            labels.append(sample.fields["label"])
+            if pixels[-1].shape != expected:
+                raise UserError(f"{folder}: {name}.png of shape {pixels[-1].shape}, expected {expected}; get it again")
         return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
 
     def latents(self) -> tuple[Tensor, Tensor]:
@@ -76,7 +82,7 @@ class Selection:
             UserError: the shards do not hold what the index says.
         """
         named = [item for piece in range(len(self.sizes)) for item in self._samples(piece)]
-        arrays = [_latent(sample.latent, name) for name, sample in named]
+        arrays = [outliers.latent_of(sample, name).astype(np.float32) for name, sample in named]
         if len(shapes := {array.shape for array in arrays}) > 1:
             raise UserError(f"latents of several shapes {sorted(shapes)}; name methods of one autoencoder in a recipe")
         parents = [[sample.fields["parent_a"], sample.fields["parent_b"]] for _, sample in named]
@@ -85,24 +91,17 @@ class Selection:
     def _samples(self, piece: int) -> Iterator[tuple[str, Sample]]:
         folder, shard, keys = self._pieces[piece]
         seen = 0
-        for name, sample in outliers.read(folder, {"shards": [{"name": shard}]}):
+        about = self._about[folder]
+        if not (own := [listed for listed in about["shards"] if listed["name"] == shard]):
+            raise UserError(
+                f"{folder}: index.parquet names {shard!r}, which dataset.json does not; do not trust this set"
+            )
+        for name, sample in outliers.read(folder, about | {"shards": own}):
             if name.rpartition(" ")[2] in keys:
                 seen += 1
                 yield name, sample
         if seen != len(keys):
             raise UserError(f"{folder / shard}: {seen} of {len(keys)} samples of index.parquet; get the dataset again")
-
-
-def _latent(data: bytes, name: str) -> np.ndarray:
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{name}.latent.npy: not readable ({error}); get the dataset again") from None
-    if array.ndim != 3 or array.dtype != np.float16:
-        raise UserError(
-            f"{name}.latent.npy: {array.dtype} {array.shape}, expected float16 (C, h, w); get the set again"
-        )
-    return array.astype(np.float32)
 
 
 def _index(folder: Path) -> Iterator[tuple[str, str, str, int]]:

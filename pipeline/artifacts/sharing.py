@@ -1,6 +1,5 @@
 """Outlier datasets from hand to hand: check every sample, merge, upload, download."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,12 +68,7 @@ def _check_sample(name: str, sample: Sample, shape: tuple[int, ...]) -> None:
     pixels = decode(sample.image, f"{name}.png")
     if pixels.shape != shape:
         raise UserError(f"{name}.png: shape {pixels.shape}, expected {shape}; get the dataset again")
-    try:
-        latent = np.load(io.BytesIO(sample.latent), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{name}.latent.npy: not a plain array ({error}); do not trust this set") from None
-    if latent.dtype != np.float16 or latent.ndim != 3 or not np.isfinite(latent).all():
-        raise UserError(f"{name}.latent.npy: {latent.dtype} {latent.shape}, expected finite float16 (C, h, w)")
+    outliers.latent_of(sample, name)
 
 
 def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from pytorch_ood.detector import (
 from torch import Tensor
 
 from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.learning.scores import max_cosine
 
 logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
@@ -104,7 +104,14 @@ def fit(name: str, options: dict[str, Any], train: Outputs | None, val: Outputs 
             _fit(detector, name, train, val)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"score.detectors.{name}: {options}: {error}; correct its options") from None
-    return lambda outputs: _score(detector, outputs, name).detach().double().numpy()
+
+    def score(outputs: Outputs) -> np.ndarray:
+        try:
+            return _score(detector, outputs, name).detach().double().numpy()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"score.detectors.{name}: {one_line(error)[:200]}; are all outputs of one model?") from None
+
+    return score
 
 
 def _fit(detector: Any, name: str, train: Outputs | None, val: Outputs | None) -> None:

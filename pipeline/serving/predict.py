@@ -70,8 +70,10 @@ def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iter
 
 
 def _read(path: Path, classifier: Classifier) -> np.ndarray | str:
+    if not path.is_file():  # a named pipe would be waited for without end
+        return "not a file, or a link that leads nowhere"
     try:
-        pixels = decode(path.read_bytes(), path.name)
+        pixels = decode(path.read_bytes(), path.name, convert=True, upright=True)
         return conform(pixels, path.name, classifier.size, classifier.channels, classifier.resize)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"

@@ -22,7 +22,7 @@ from pipeline.artifacts.selection import Selection
 from pipeline.errors import UserError
 from pipeline.learning.pools import whole
 
-COUNTS = {"outliers": 180, "controls": 300}  # three and five methods of 60 images
+COUNTS = {"outliers": 240, "controls": 360}  # four and six methods of 60 images
 
 
 @pytest.fixture(params=["outliers", "controls"])
@@ -95,7 +95,7 @@ def test_labels_tell_outliers_from_id_controls(project: Path) -> None:
         for name in ("outliers", "controls")
         for row in pq.read_table(project / f"data/{name}/index.parquet").to_pylist()
     }
-    outlying = {"boundary", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix"}
+    outlying = {"boundary", "crossing", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "real"}
     assert labels == dict.fromkeys(outlying, False) | {"synthetic-id": True, "decoded-id": True}
 
 
@@ -122,7 +122,12 @@ def samples(n: int) -> list[Sample]:
 
 def packed(folder: Path) -> Path:
     folder.mkdir()
-    about = {"schema_version": 1, "shards": outliers.pack(folder, "outliers", samples(5), 2)}
+    about = {
+        "schema_version": 1,
+        "shards": outliers.pack(folder, "outliers", samples(5), 2),
+        "methods": {"noise": {"packed": 5, "candidates": 5, "rejected": {}}},
+        "id": {"classes": ["a", "b"], "count": 1, "shape": [1, 8, 8]},
+    }
     (folder / "dataset.json").write_text(json.dumps(about))
     return folder
 

@@ -30,7 +30,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_a_sound_dataset_holds(folder: Path) -> None:
     done = CliRunner().invoke(app, ["outliers", "verify", str(folder)])
-    assert done.exit_code == 0 and "180 samples in 4 shards hold" in done.stdout
+    assert done.exit_code == 0 and "240 samples in 5 shards hold" in done.stdout
     shown = CliRunner().invoke(app, ["outliers", "show", str(folder)], env={"COLUMNS": "120"})
     assert shown.exit_code == 0 and "boundary" in shown.stdout and "cc-by-4.0" in shown.stdout
 
@@ -63,9 +63,13 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     sharing.merge(parts, tmp_path / "all", per_shard=70)
     about = sharing.check(tmp_path / "all")
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
-        ("boundary", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "synthetic-id", "decoded-id"), 60
-    )
-    assert [shard["samples"] for shard in about["shards"]] == [70] * 6 + [60]
+        (
+            "boundary", "crossing", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "synthetic-id",
+            "decoded-id", "real",
+        ),
+        60,
+    )  # fmt: skip
+    assert [shard["samples"] for shard in about["shards"]] == [70] * 8 + [40]
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:
@@ -78,7 +82,7 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
 
 def test_sets_of_other_classes_do_not_merge(project: Path, folder: Path, tmp_path: Path) -> None:
     about = json.loads((folder / "dataset.json").read_text())
-    edit(folder, id=about["id"] | {"classes": ["cat", "dog"]})
+    edit(folder, id=about["id"] | {"classes": [f"no {name}" for name in about["id"]["classes"]]})
     with pytest.raises(UserError, match="ID classes .* merge like with like"):
         sharing.merge([project / "data/outliers", folder], tmp_path / "all", per_shard=70)
     assert not (tmp_path / "all").exists()

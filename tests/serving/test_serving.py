@@ -97,12 +97,12 @@ def test_files_folders_and_globs_each_once(photos: Path) -> None:
 def test_what_cannot_be_read_is_named_and_skipped(model: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "0.png").write_bytes(b"no image")
     (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:500])
-    Image.new("CMYK", (16, 16)).save(photos / "cmyk.jpg")
+    Image.new("I;16", (16, 16)).save(photos / "deep.png")
     status, rows = lines(photos, "--model", model, "--batch", 2)
     errors = {Path(row["path"]).name: row["error"] for row in rows if "error" in row}
     assert status == 1 and len(rows) == 8
     assert errors["0.png"] == "not a readable image (of no known format); repair or remove the file"
-    assert "truncated" in errors["2.png"] and "CMYK" in errors["cmyk.jpg"]
+    assert "truncated" in errors["2.png"] and "I;16" in errors["deep.png"]
     done = CliRunner().invoke(app, ["predict", str(photos), "--model", str(model)])
     assert done.exit_code == 1 and "3 of 8 files were skipped" in str(done.exception)
     assert done.stdout.splitlines()[0].split() == ["verdict", "sure", "score", "class", "path"]
