@@ -41,12 +41,14 @@ def _help(stage: str) -> str:
 def _run(stage: str, *arguments: str) -> None:
     """Run one stage and note its cost beside, never inside, its outputs."""
     from pipeline import timings
+    from pipeline.artifacts.files import alone
 
-    start = time.monotonic()
-    if stage == STAGES[0]:  # the one stage that every run has: what is wrong further down shows now, not after hours
-        _check()
-    importlib.import_module(f"pipeline.{stage}").main(*arguments)
-    timings.record("@".join([stage, *arguments]), time.monotonic() - start)
+    start, name = time.monotonic(), "@".join([stage, *arguments])
+    with alone(name):
+        if stage == STAGES[0]:  # every run has it: what is wrong further down shows now
+            _check()
+        importlib.import_module(f"pipeline.{stage}").main(*arguments)
+    timings.record(name, time.monotonic() - start)
 
 
 def _check() -> None:

@@ -133,7 +133,7 @@ class TestPrepare:
 
     def test_place_not_writable(self, workplace: Path) -> None:
         (workplace / "data").write_text("a file where the folder should be")
-        refused(stage(workplace, "prepare"), "data/images", "cannot be written")
+        refused(stage(workplace, "prepare"), "data", "cannot be written")
 
 
 class TestParams:

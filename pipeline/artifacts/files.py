@@ -9,9 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from pipeline.artifacts.layout import TIMINGS
 from pipeline.errors import UserError
 
-UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
 
 
 def _remove(path: Path) -> None:
@@ -51,6 +56,29 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         _remove_quietly(partial)
         raise
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold a lock of this checkout, so that two runs of a stage do not write over each other.
+
+    Raises:
+        UserError: another run holds it, or its file cannot be written.
+    """
+    path = TIMINGS.parent / f".{name.replace('/', '-')}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{name}: another run of it is at work in {Path.cwd()}; wait for its end, or stop it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error}); free space or fix the permissions") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def sha256(path: Path) -> str:

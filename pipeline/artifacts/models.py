@@ -53,8 +53,13 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
             return kind.from_pretrained(str(source), **options)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        what = f"{source}: cannot be loaded as a model ({one_line(error)[:300]})"
+        if folder.is_dir():
+            raise UserError(f"{what}; run the stage that writes it") from None
+        revision = options.get("revision")
         raise UserError(
-            f"{source}: cannot be loaded as a model ({one_line(error)}); run the stage that writes it"
+            f"{what}; where there is no network, fetch it elsewhere with `hf download {source} --revision {revision} "
+            "--local-dir FOLDER` and set the source to FOLDER"
         ) from None
 
 

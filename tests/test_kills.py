@@ -1,0 +1,118 @@
+"""Stages that are killed, run out of disk or meet another run of themselves: nothing half-written, the same bytes.
+
+Here a few kills of two stages; `pytest -m slow tests/test_kills.py` tries every long stage, `--kills N` times each.
+"""
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from pipeline.__main__ import STAGES
+from tests.conftest import make_project, toy_params
+from tests.test_pipeline import digests
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+LONG = [name if name != "train" else "train penumbra" for name in STAGES if name not in ("score", "report")]
+FEW = ("boundary", "infer")  # in the normal suite
+OUTPUTS = {
+    "prepare": ["data/images"], "autoencoder": ["data/models/autoencoder"], "encode": ["data/latents"],
+    "teacher": ["data/models/teacher"], "boundary": ["data/candidates/boundary.arrow"],
+    "crossing": ["data/candidates/crossing.arrow"], "diffusion": ["data/models/diffusion"],
+    "embedding": ["data/candidates/embedding.arrow"],
+    "mixup": ["data/candidates/mixup.arrow", "data/candidates/synthetic-id.arrow"],
+    "shards": ["data/outliers", "data/controls"], "train penumbra": ["data/models/recipes/penumbra"],
+    "infer": ["data/outputs"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def unfinished(request: pytest.FixtureRequest, project: Path, tmp_path: Path) -> tuple[str, Path]:
+    """A stage, and a copy of the finished project without what the stage writes."""
+    stage = request.param
+    folder = make_project(tmp_path / "work", toy_params())
+    shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
+    return stage, folder
+
+
+def remove(folder: Path, stage: str) -> None:
+    for output in OUTPUTS[stage]:
+        path = folder / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def start(folder: Path, stage: str, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline", *stage.split()]
+    return subprocess.Popen(  # type: ignore[call-overload]
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in (folder / "data").rglob(".*") if path.name != ".gitignore"]
+
+
+@pytest.mark.parametrize(
+    "unfinished", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in LONG], indirect=True
+)
+def test_killed_at_random_and_run_again(
+    unfinished: tuple[str, Path], pytestconfig: pytest.Config, fault: Callable[[str, str, str], None]
+) -> None:
+    stage, folder = unfinished
+    expected = digests(folder)
+    remove(folder, stage)
+    begun = time.monotonic()
+    assert start(folder, stage).wait() == 0
+    undisturbed = time.monotonic() - begun
+    assert digests(folder) == expected and not hidden(folder)
+    random = np.random.default_rng(0)
+    for _ in range(pytestconfig.getoption("--kills")):
+        remove(folder, stage)
+        for _ in range(2):  # the second run goes on from what the first one left
+            process = start(folder, stage)
+            time.sleep(random.uniform(0.3, 1.0) * undisturbed)
+            process.kill()
+            process.wait()
+            written = digests(folder)
+            assert {name: written[name] for name in written if name in expected}.items() <= expected.items()
+            fault(f"stage `{stage}`", "SIGKILL at a random moment", "run again: the same bytes as undisturbed")
+        assert start(folder, stage).wait() == 0
+        assert digests(folder) == expected and not hidden(folder)
+
+
+@pytest.mark.parametrize(
+    "unfinished", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in LONG], indirect=True
+)
+def test_a_disk_that_is_full(unfinished: tuple[str, Path], fault: Callable[[str, str, str], None]) -> None:
+    """No file may grow beyond a few kilobytes, as on a disk with no more room."""
+    stage, folder = unfinished
+    before = digests(folder)
+    limit = (2_000, 2_000)
+    process = start(folder, stage, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    _, said = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in said, said
+    last = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert last and "cannot be written" in last[-1], said
+    assert digests(folder) == before and not [path for path in hidden(folder) if "partial" in path.name]
+    fault(f"stage `{stage}`", "disk that is full", "one line says so; the old output is untouched")
+
+
+@pytest.mark.parametrize("unfinished", ["boundary"], indirect=True)
+def test_two_runs_of_a_stage_at_once(unfinished: tuple[str, Path], fault: Callable[[str, str, str], None]) -> None:
+    stage, folder = unfinished
+    before = digests(folder)
+    lock = FileLock(folder / f"data/.{stage}.lock")
+    with lock:
+        process = start(folder, stage)
+        _, said = process.communicate()
+        assert process.returncode == 1 and "another run of it is at work" in said
+    assert digests(folder) | {} == before
+    assert start(folder, stage).wait() == 0 and digests(folder) == before and not hidden(folder)
+    fault(f"stage `{stage}`", "started while it runs", "the second says so and stops")
