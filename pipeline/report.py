@@ -43,6 +43,7 @@ class Results:
 
     def __init__(self) -> None:
         self.summary, self.choice = read_json(METRICS / "summary.json"), read_json(METRICS / "choice.json")
+        self.validation = read_json(METRICS / "validation.json")
         self.shortcuts, self.manifest = read_json(METRICS / "shortcuts.json"), read_json(IMAGES / "manifest.json")
         self.detector: str = self.choice["detector"]
         frames = {name: pd.read_parquet(METRICS / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
@@ -71,6 +72,10 @@ class Results:
         return tables.per_set(
             self.summary, self.detector, [name.removeprefix("ood/") for name in self.manifest["sets"]]
         )
+
+    def flagged(self, detector: str) -> dict[str, dict[str, float]]:
+        """Recipe -> share of decoded ID test images that it flags by a detector, {mean, std} in %."""
+        return {recipe: entry[detector] for recipe, entry in self.shortcuts.items() if detector in entry}
 
     def warnings(self) -> list[str]:
         """Every alarm, the gravest first."""
@@ -177,7 +182,11 @@ def paste(results: Results, note: str) -> str:
             frames[
                 f"Results, {name}, mean and standard deviation over seeds in %. (+) and (-): better and worse than "
                 f"{REFERENCE}, by a 95 % interval of the paired bootstrap over images and seeds. {note}"
-            ] = tables.results_frame(rows)
+            ] = tables.results_frame(rows, results.flagged(name))
+            rows = tables.results(results.validation, name, Differences(pd.DataFrame()), REFERENCE)
+            frames[f"The same on the validation sets, {name}: what choices are made on. {note}"] = tables.results_frame(
+                rows, {}
+            )
             if others := compared(results, name):
                 title = f"{results.recipe} minus each other recipe, {name}, in points, with 95 % intervals. {note}"
                 frames[title] = tables.differences_frame(others)

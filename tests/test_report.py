@@ -63,7 +63,7 @@ def test_a_partial_benchmark_stands_in_every_table() -> None:
     value = {"mean": 90.0, "std": 1.0}
     summary = {"a": {"msp": {"id_accuracy": value, "near": {"auroc": value, "fpr95": value}, "sets": {}}}}
     rows = tables.results(summary, "msp", Differences(pd.DataFrame()), "a")
-    frame = tables.results_frame(rows)
+    frame = tables.results_frame(rows, {})
     assert frame.iloc[0].tolist() == ["a", "90.0 ± 1.0", "90.0 ± 1.0", "90.0 ± 1.0", tables.NONE, tables.NONE]
     assert "PARTIAL" in tables.latex(frame, "PARTIAL 50 %") and r"50 \%" in tables.latex(frame, "PARTIAL 50 %")
 
@@ -77,7 +77,10 @@ def test_differences_are_found_and_marked() -> None:
     value = {"mean": 90.0, "std": 1.0}
     entry = {"msp": {"id_accuracy": value, "near": {"auroc": value}, "sets": {}}}
     rows = tables.results({"a": entry, "b": entry}, "msp", found, "a")
-    assert tables.results_frame(rows).iloc[1, 2] == "90.0 ± 1.0 (+)"
+    flagged = {rows[1]["recipe"]: {"mean": 7.04, "std": 0.5}}
+    with_decoded = tables.results_frame(rows, flagged)
+    assert with_decoded.iloc[1, 2] == "90.0 ± 1.0 (+)"
+    assert list(with_decoded["decoded ID flagged"]) == [tables.NONE, "7.0 ± 0.5"]
     text = tables.markdown(tables.differences_frame(tables.against({"a": entry, "b": entry}, "msp", found, "b")))
     assert f"| a | +2.0 [+1.0, +3.0] better | {tables.NONE} |" in text
 

@@ -64,8 +64,12 @@ def _spread(value: Mapping[str, float] | None) -> str:
     return f"{value['mean']:.1f} ± {value['std']:.1f}" if value else NONE
 
 
-def results_frame(rows: Sequence[Found]) -> pd.DataFrame:
-    """`results` with a column a number; a difference that is more than chance is marked + or -."""
+def results_frame(rows: Sequence[Found], flagged: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """`results` with a column a number; a difference that is more than chance is marked + or -.
+
+    Args:
+        flagged: recipe -> share of decoded ID images that it flags, {mean, std}; a column of its own if not empty.
+    """
     columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
     marks = {"better": " (+)", "worse": " (-)"}
     table = []
@@ -74,8 +78,11 @@ def results_frame(rows: Sequence[Found]) -> pd.DataFrame:
             _spread(cell["value"]) + marks.get((cell["difference"] or {}).get("verdict", ""), "")
             for cell in row["cells"]
         ]
-        table.append([row["recipe"], _spread(row["accuracy"]), *values])
-    return pd.DataFrame(table, columns=["recipe", "ID accuracy", *columns])
+        decoded = [_spread(flagged.get(row["recipe"]))] if flagged else []
+        table.append([row["recipe"], _spread(row["accuracy"]), *values, *decoded])
+    return pd.DataFrame(
+        table, columns=["recipe", "ID accuracy", *columns, *(["decoded ID flagged"] if flagged else [])]
+    )
 
 
 def sets_frame(sets: Mapping[str, Mapping[str, Any]], told: Mapping[str, tuple[str, float]]) -> pd.DataFrame:
