@@ -8,7 +8,6 @@ Why: this is what teams share. Equal counts of every method, so that methods can
 """
 
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,23 +17,21 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from pipeline import params
-from pipeline.artifacts import candidates, images, latents, models, outliers
+from pipeline.artifacts import candidates, images, latents, models
 from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.cards import dataset_card
-from pipeline.artifacts.files import replacing, sha256, write_json
+from pipeline.artifacts.files import replacing, sha256
 from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
-from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.parts import fingerprint, in_parts
 from pipeline.artifacts.pictures import contact_sheet, map_of
-from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.batches import shuffled
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import audit, controls, cures, filters, quality
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
+from pipeline.synthesis.packing import publish
 from pipeline.synthesis.randomness import normal
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -76,6 +73,11 @@ class Shards:
         )
         evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)
         self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
+
+    @property
+    def packing(self) -> tuple[list[str], int, int, int]:
+        """What both datasets are packed with: keys of the training images, per_method, per_shard, seed."""
+        return self.latents["train"].keys, self.settings.per_method, self.settings.per_shard, self.seed
 
     def judge_method(self, name: str) -> Judged:
         """Decode the candidates of a method, cure and filter them; a killed run goes on where it was.
@@ -182,52 +184,6 @@ def measure_quality(source: Shards, groups: list[Judged]) -> dict[str, dict[str,
     return report
 
 
-def publish(folder: Path, name: str, groups: list[Judged], about: dict[str, Any], source: Shards) -> None:
-    """Write one outlier dataset to a folder: shards, index, rejected, dataset.json, card, contact sheet."""
-    settings, keys = source.settings, source.latents["train"].keys
-    chosen = {judged.method: judged.choose(settings.per_method) for judged in groups}
-    samples, rejected = [], []
-    for position in range(settings.per_method):  # methods in turn, so that every shard holds all of them
-        for judged in groups:
-            i = chosen[judged.method][position]
-            latent = judged.found.raw_latents[i].numpy()
-            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, source.seed, keys)))
-    for judged in groups:
-        packed = set(chosen[judged.method])
-        left = [i for i in range(len(judged.found)) if i not in packed]
-        rejected += [judged.fields(i, source.seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
-    methods = {judged.method: _counts(judged, chosen[judged.method], rejected) for judged in groups}
-    shards = outliers.pack(folder, name, samples, settings.per_shard)
-    outliers.write_rejected(folder, rejected)
-    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
-    write_json(folder / "dataset.json", content)
-    (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
-    contact_sheet(folder / "contact-sheet.png", _pictures(groups, chosen))
-    say(f"shards: {name}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in methods.items()))
-
-
-def _counts(judged: Judged, chosen: list[int], rejected: list[dict[str, Any]]) -> dict[str, Any]:
-    """What became of a method's candidates, in all and by class."""
-    own = [row for row in rejected if row["method"] == judged.method]
-    by_class = Counter(int(parent) for parent in judged.found.parents[chosen, 0])
-    return {
-        "packed": len(chosen),
-        "candidates": len(judged.found),
-        "rejected": dict(sorted(Counter(row["reason"] for row in own).items())),
-        "packed_by_first_parent": {str(parent): by_class[parent] for parent in sorted(by_class)},
-    }
-
-
-def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> list[dict[str, Tensor]]:
-    """Packed and rejected images of each method side by side, for the contact sheet."""
-    lines = []
-    for judged in groups:
-        packed = {f"{judged.method}: packed": judged.pixels[chosen[judged.method]]}
-        rejected = [i for i, reason in enumerate(judged.reasons) if reason]
-        lines.append(packed | ({"rejected": judged.pixels[rejected]} if rejected else {}))
-    return lines
-
-
 def draw_map(path: Path, source: Shards, judged: list[Judged]) -> None:
     """Where the packed outliers of each method lie beside ID latents."""
     known = source.judge.scaled(source.latents["train"].mean).numpy()
@@ -286,7 +242,7 @@ def main() -> None:
     with replacing(OUTLIERS) as folder:
         folder.mkdir()
         found = {"audit": told | look_for_shortcuts(source, decoded, judged)}
-        publish(folder, "outliers", judged, about | found, source)
+        publish(folder, "outliers", judged, about | found, *source.packing)
         draw_map(folder / "latent-map.png", source, judged)
     with replacing(CONTROLS) as folder:
         folder.mkdir()
@@ -294,7 +250,7 @@ def main() -> None:
             "audit": told | look_for_shortcuts(source, decoded, others),
             "quality": measure_quality(source, others),
         }
-        publish(folder, "controls", others, about | found, source)
+        publish(folder, "controls", others, about | found, *source.packing)
         write_decoded_test(folder / "decoded-test.parquet", source)
         synthetic = next(own for own in others if own.method == "synthetic-id")
         rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))

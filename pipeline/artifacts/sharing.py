@@ -106,6 +106,7 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, An
             "shards": shards,
             "licence": licences[0] if len(licences) == 1 else "other",
             "id": parts[0]["id"],
+            "audit": {name: found for about in parts for name, found in about.get("audit", {}).items()},
             "merged": parts,
         }
         write_json(partial / "dataset.json", about)

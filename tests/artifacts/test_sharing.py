@@ -69,6 +69,7 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
         ),
         60,
     )  # fmt: skip
+    assert {"id against mixup", "id against cut-mix"} <= set(about["audit"])  # the report shows them
     assert [shard["samples"] for shard in about["shards"]] == [70] * 8 + [40]
     from pipeline.artifacts import outliers
 

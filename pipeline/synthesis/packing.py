@@ -1,0 +1,81 @@
+"""Judged candidates as an outlier dataset, with all that people look at beside the shards."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.artifacts import outliers
+from pipeline.artifacts.cards import dataset_card
+from pipeline.artifacts.files import write_json
+from pipeline.artifacts.outliers import encode_sample
+from pipeline.artifacts.pictures import contact_sheet
+from pipeline.console import say
+from pipeline.synthesis.judging import Judged
+
+
+def publish(
+    folder: Path,
+    name: str,
+    groups: list[Judged],
+    about: dict[str, Any],
+    keys: Sequence[str],
+    per_method: int,
+    per_shard: int,
+    seed: int,
+) -> None:
+    """Write one outlier dataset to an empty folder: shards, index, rejected, dataset.json, card, contact sheet.
+
+    Args:
+        name: of the dataset, lower-case letters.
+        about: what dataset.json says besides counts and shards.
+        keys: of the ID training images.
+        per_method: samples of each method.
+        per_shard: samples in a shard.
+
+    Raises:
+        UserError: a method has too few accepted candidates.
+    """
+    chosen = {judged.method: judged.choose(per_method) for judged in groups}
+    samples, rejected = [], []
+    for position in range(per_method):  # methods in turn, so that every shard holds all of them
+        for judged in groups:
+            i = chosen[judged.method][position]
+            latent = judged.found.raw_latents[i].numpy()
+            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, seed, keys)))
+    for judged in groups:
+        packed = set(chosen[judged.method])
+        left = [i for i in range(len(judged.found)) if i not in packed]
+        rejected += [judged.fields(i, seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
+    methods = {judged.method: _counts(judged, chosen[judged.method], rejected) for judged in groups}
+    shards = outliers.pack(folder, name, samples, per_shard)
+    outliers.write_rejected(folder, rejected)
+    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
+    write_json(folder / "dataset.json", content)
+    (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
+    contact_sheet(folder / "contact-sheet.png", _pictures(groups, chosen))
+    say(f"shards: {name}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in methods.items()))
+
+
+def _counts(judged: Judged, chosen: list[int], rejected: list[dict[str, Any]]) -> dict[str, Any]:
+    """What became of a method's candidates, in all and by class."""
+    own = [row for row in rejected if row["method"] == judged.method]
+    by_class = Counter(int(parent) for parent in judged.found.parents[chosen, 0])
+    return {
+        "packed": len(chosen),
+        "candidates": len(judged.found),
+        "rejected": dict(sorted(Counter(row["reason"] for row in own).items())),
+        "packed_by_first_parent": {str(parent): by_class[parent] for parent in sorted(by_class)},
+    }
+
+
+def _pictures(groups: list[Judged], chosen: dict[str, list[int]]) -> list[dict[str, Tensor]]:
+    """Packed and rejected images of each method side by side, for the contact sheet."""
+    lines = []
+    for judged in groups:
+        packed = {f"{judged.method}: packed": judged.pixels[chosen[judged.method]]}
+        rejected = [i for i, reason in enumerate(judged.reasons) if reason]
+        lines.append(packed | ({"rejected": judged.pixels[rejected]} if rejected else {}))
+    return lines
