@@ -1,6 +1,6 @@
 """Stages that are killed, run out of disk or meet another run of themselves: nothing half-written, the same bytes.
 
-Here a few kills of two stages; `pytest -m slow tests/test_kills.py` tries every long stage, `--kills N` times each.
+Here a few kills of two stages; `pytest -m slow tests/test_kills.py` tries every long stage, `--kills N` with N pairs.
 """
 
 import resource

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from pipeline.artifacts.layout import TIMINGS
 from pipeline.errors import UserError
@@ -51,6 +52,11 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         _remove_quietly(partial)
         if error.errno not in UNWRITABLE:
+            raise
+        raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
+    except SafetensorError as error:  # its own kind of error for a full disk
+        _remove_quietly(partial)
+        if "I/O error" not in str(error):
             raise
         raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
     except BaseException:
