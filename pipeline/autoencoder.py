@@ -60,14 +60,14 @@ def train(pixels: Tensor, settings: Params, seed: int) -> AutoencoderKL:
         description="autoencoder",
         clip=1.0,
     )
-    mean, _ = space.encode(model, pixels, settings.size, space.Running(batch=settings.batch))
+    mean, _ = space.encode(model, pixels, settings.size, space.Running(batch=settings.batch, precision="float32"))
     model.register_to_config(scaling_factor=float(1 / mean.std()))
     return model
 
 
 def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: Params) -> float:
     """Peak signal-to-noise ratio of the reconstruction at the images' own size, in dB."""
-    running = space.Running(batch=settings.batch)
+    running = space.Running(batch=settings.batch, precision="float32")
     raw_latents, _ = space.encode(autoencoder, pixels, settings.size, running)
     decoded = space.decode(autoencoder, raw_latents, pixels.shape[-1], running)
     error = (decoded.float() - pixels.float()).square().mean()

@@ -55,11 +55,11 @@ def outputs_of(model: Classifier, own: str, image_set: ImageSet, settings: Param
     return Outputs(image_set.keys, image_set.labels, logits, features, scores)
 
 
-def evenly(image_set: ImageSet, count: int | None) -> ImageSet:
-    """`count` of the images at even distances, for some sets are sorted by class; all if there are no more, or None."""
+def at_most(count: int | None, image_set: ImageSet) -> ImageSet:
+    """`count` of the images, evenly; all if there are no more, or for None."""
     if count is None or count >= len(image_set):
         return image_set
-    rows = torch.arange(count) * len(image_set) // count
+    rows = images.evenly(count, len(image_set))
     keys = [image_set.keys[row] for row in rows.tolist()]
     return replace(image_set, pixels=image_set.pixels[rows], labels=image_set.labels[rows], keys=keys)
 
@@ -69,7 +69,7 @@ def load_sets(settings: Params) -> list[tuple[str, ImageSet]]:
     paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
     sets = {path.stem: images.load(path) for path in [*paths, *([decoded] if decoded.exists() else [])]}
-    sets["train"] = evenly(sets["train"], settings.train_images)
+    sets["train"] = at_most(settings.train_images, sets["train"])
     return list(sets.items())
 
 

@@ -120,18 +120,17 @@ def _names(schema: Any) -> list[str]:
     return [*schema.get("properties", {}), *(name for part in schema.values() for name in _names(part))]
 
 
-def problems(place: Place, value: Any, schema: Any, lines: dict[Place, int]) -> list[str]:
-    """What is wrong with a value that stands at a place, one line each; nothing if it fits.
+def checked(place: Place, value: Any, schema: Any, lines: dict[Place, int]) -> tuple[Any, list[str]]:
+    """A value that stands at a place, as its schema has it, and what is wrong with it, a line each; else None.
 
     Args:
         schema: a `Section`, or any type pydantic can check (`int`, `list[int]`).
     """
     adapter: TypeAdapter[Any] = TypeAdapter(schema)
     try:
-        adapter.validate_python(value, strict=True)
+        return adapter.validate_python(value, strict=True), []
     except ValidationError as error:
-        return [_explain(place, found, adapter, lines) for found in error.errors(include_url=False)]
-    return []
+        return None, [_explain(place, found, adapter, lines) for found in error.errors(include_url=False)]
 
 
 def _explain(place: Place, problem: Any, adapter: TypeAdapter[Any], lines: dict[Place, int]) -> str:
@@ -163,6 +162,7 @@ def read(section: str, schema: type[T]) -> T:
             parent = ".".join(names[:depth]) or "the file"
             raise UserError(f"{PARAMS}: {section} is missing; {parent} has: {known}")
         value = value[name]
-    if found := problems(tuple(names), value, schema, lines):
-        raise UserError("; ".join(found))
-    return TypeAdapter(schema).validate_python(value, strict=True)
+    own, wrong = checked(tuple(names), value, schema, lines)
+    if wrong:
+        raise UserError("; ".join(wrong))
+    return own

@@ -7,7 +7,7 @@ once, before any work, so that a slip in the last section does not show after ho
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, TypeAdapter
+from pydantic import Field, NonNegativeInt
 
 from pipeline import (
     autoencoder,
@@ -35,9 +35,8 @@ from pipeline.synthesis.autoencoder import Running
 from pipeline.synthesis.controls import NAMES
 from pipeline.synthesis.filters import FILTERS
 
-RecipeName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")
-]  # a folder, and a part of a DVC stage's name
+# a folder, and a part of a DVC stage's name
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 SECTIONS: dict[str, Any] = {
     "seed": NonNegativeInt,
     "prepare": prepare.Params,
@@ -152,10 +151,10 @@ def check() -> None:
     found += [f"{params.PARAMS}: {name}: is missing; add it" for name in SECTIONS if name not in content]
     own: dict[str, Any] = {}
     for name in (name for name in SECTIONS if name in content):
-        if wrong := params.problems((name,), content[name], SECTIONS[name], lines):
-            found += wrong
-        else:
-            own[name] = TypeAdapter(SECTIONS[name]).validate_python(content[name], strict=True)
+        value, wrong = params.checked((name,), content[name], SECTIONS[name], lines)
+        found += wrong
+        if not wrong:
+            own[name] = value
     for rule, needed in BETWEEN.items():
         if set(needed) <= set(own):
             found += [f"{params.at(lines, place)}: {said}" for place, said in rule(own)]

@@ -175,7 +175,7 @@ def measure_quality(source: Shards, groups: list[Judged]) -> dict[str, dict[str,
     count = min(len(labels) for _, labels in sets.values())  # the distance depends on the number of images
     report = {}
     for name, (pixels, labels) in sets.items():
-        rows = torch.arange(count) * len(labels) // count  # evenly: some sets are sorted by class
+        rows = images.evenly(count, len(labels))
         logits, features = predict(judge.teacher, pixels[rows], BATCH)
         report[name] = {
             "frechet": round(quality.frechet_distance(features, held_out), 4),

@@ -32,6 +32,11 @@ def _remove_quietly(path: Path) -> None:
         _remove(path)
 
 
+def _is_unwritable(error: Exception) -> bool:
+    """The place is to blame, not the code; safetensors has no error number."""
+    return error.errno in UNWRITABLE if isinstance(error, OSError) else "I/O error" in str(error)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or folder to; rename it to `target` at the end.
@@ -49,14 +54,9 @@ def replacing(target: Path) -> Iterator[Path]:
         if target.is_dir() or partial.is_dir():  # a file takes a file's place in one step
             _remove(target)
         partial.replace(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         _remove_quietly(partial)
-        if error.errno not in UNWRITABLE:
-            raise
-        raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
-    except SafetensorError as error:  # its own kind of error for a full disk
-        _remove_quietly(partial)
-        if "I/O error" not in str(error):
+        if not _is_unwritable(error):
             raise
         raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
     except BaseException:

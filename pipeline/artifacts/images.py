@@ -189,13 +189,13 @@ class ImageFile:
         if sum(self.sizes) == 0 or self.role not in get_args(Role):
             raise UserError(f"{path}: {sum(self.sizes)} images, role {self.role!r}; run `dvc repro prepare`")
 
-    def read(self, pieces: Sequence[int]) -> ImageSet:
-        """Read and decode some pieces.
+    def read(self, piece: int) -> ImageSet:
+        """Read and decode one piece.
 
         Raises:
             UserError: an unreadable image, or images of several shapes.
         """
-        table = self._file.read_row_groups(list(pieces))
+        table = self._file.read_row_group(piece)
         images = table.column("image").to_pylist()
         arrays = [decode(image["bytes"], f"{self.path}: {image['path']}") for image in images]
         if len(shapes := {array.shape for array in arrays}) > 1:
@@ -206,7 +206,7 @@ class ImageFile:
 
     def load(self, piece: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels and labels of one piece."""
-        found = self.read([piece])
+        found = self.read(piece)
         return found.pixels, found.labels
 
 
@@ -220,6 +220,11 @@ def mixed(items: Sequence[T]) -> list[T]:
     return [items[i] for i in np.random.default_rng(0).permutation(len(items))]
 
 
+def evenly(count: int, total: int) -> torch.Tensor:
+    """Rows of `count` of `total` images at even distances, int64: some sets are sorted by class."""
+    return torch.arange(count) * total // count
+
+
 def load(path: Path) -> ImageSet:
     """Read and decode a whole image set, a piece at a time; a large one into a file that the system pages in and out.
 
@@ -231,7 +236,7 @@ def load(path: Path) -> ImageSet:
     keys: list[str] = []
     pixels = torch.empty(0)
     for piece in range(len(file.sizes)):
-        part = file.read([piece])
+        part = file.read(piece)
         shape = part.pixels.shape[1:]
         if piece == 0:
             pixels = _room((sum(file.sizes), *shape))

@@ -66,7 +66,8 @@ class Selection:
         Raises:
             UserError: the shard does not hold what the index says, or an unreadable image.
         """
-        folder, expected = self._pieces[piece][0], tuple(self._about[self._pieces[piece][0]]["id"]["shape"])
+        folder = self._pieces[piece][0]
+        expected = tuple(self._about[folder]["id"]["shape"])
         pixels, labels = [], []
         for name, sample in self._samples(piece):
             pixels.append(decode(sample.image, f"{name}.png"))

@@ -33,7 +33,7 @@ class Running(Section):
     """
 
     batch: PositiveInt
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"]
 
 
 class PixelSpace(ModelMixin, ConfigMixin):

@@ -32,8 +32,8 @@ def decode_documented(autoencoder: AutoencoderTiny, raw_latents: Tensor) -> Tens
 
 
 RUNNING = {
-    "float32, batches of 64": space.Running(batch=64),
-    "float32, batches of 16": space.Running(batch=16),
+    "float32, batches of 64": space.Running(batch=64, precision="float32"),
+    "float32, batches of 16": space.Running(batch=16, precision="float32"),
     "bfloat16, batches of 256": space.Running(batch=256, precision="bfloat16"),
     "bfloat16, batches of 16": space.Running(batch=16, precision="bfloat16"),
 }

@@ -55,7 +55,7 @@ def test_candidates_do_not_depend_on_the_batch_and_leave_the_class_of_their_sour
     teacher = Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 1, [0.5], [0.3]).eval().requires_grad_(False)
     encoded = Latents([str(i) for i in range(30)], torch.arange(30) % 2, torch.randn(30, 4, 8, 8), torch.zeros(0))
     settings = crossing.Params(count=12, sigma=0.5, stride=0.5, most=10, beyond=1, batch=4)
-    method = crossing.method(encoded, autoencoder, teacher, space.Running(batch=4), settings, 7)
+    method = crossing.method(encoded, autoencoder, teacher, space.Running(batch=4, precision="float32"), settings, 7)
     whole = method(range(12))
     for rows in (range(5), range(5, 12)):
         for name, column in vars(method(rows)).items():
@@ -65,6 +65,6 @@ def test_candidates_do_not_depend_on_the_batch_and_leave_the_class_of_their_sour
     scale = encoded.mean.std(dim=0)
     way = ((whole.raw_latents - encoded.mean[whole.source]) / scale).flatten(1).norm(dim=1) / 256**0.5
     torch.testing.assert_close(whole.strength, way)
-    decoded = space.decode_images(autoencoder, whole.raw_latents, 16, space.Running(batch=4))
+    decoded = space.decode_images(autoencoder, whole.raw_latents, 16, space.Running(batch=4, precision="float32"))
     seen = teacher(((decoded + 1) / 2).clamp(0, 1))[0].argmax(dim=1)
     assert torch.equal(seen, whole.parents[:, 1]) and bool((seen != whole.parents[:, 0]).any())

@@ -18,7 +18,9 @@ def judge() -> judging.Judge:
     teacher = Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 1, [0.5], [0.3]).eval().requires_grad_(False)
     pixels = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8)
     train_set = ImageSet(pixels, torch.arange(30) % 2, [str(i) for i in range(30)], ["a", "b"], "id")
-    return judging.Judge(autoencoder, teacher, train_set, torch.randn(30, 4, 8, 8), 3, space.Running(batch=50))
+    return judging.Judge(
+        autoencoder, teacher, train_set, torch.randn(30, 4, 8, 8), 3, space.Running(batch=50, precision="float32")
+    )
 
 
 def brute(points: torch.Tensor, references: torch.Tensor, k: int) -> np.ndarray:
@@ -58,7 +60,9 @@ def test_evidence_by_independent_means(judge: judging.Judge) -> None:
 def test_a_dimension_that_id_images_do_not_use_gives_finite_distances(judge: judging.Judge) -> None:
     latents = judge.train_latents.clone()
     latents[:, 0, 0, 0] = -1
-    own = judging.Judge(judge.autoencoder, judge.teacher, judge.train_set, latents, 3, space.Running(batch=50))
+    own = judging.Judge(
+        judge.autoencoder, judge.teacher, judge.train_set, latents, 3, space.Running(batch=50, precision="float32")
+    )
     found = own.evidence(judge.train_set.pixels[:4], torch.randn(4, 4, 8, 8))
     assert bool(found.distance.isfinite().all()) and float(own.scale.min()) > 0
 
