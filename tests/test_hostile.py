@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipeline.artifacts import outliers, outputs, sharing
+from pipeline.artifacts.images import FORMATS
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection
@@ -92,6 +93,8 @@ IMAGES: dict[str, tuple[bytes, str | None]] = {
     "random bytes": (RANDOM.bytes(5000), "no known format"),
     "a pickle": (pickle.dumps(Payload()), "no known format"),
     "HTML in place of an image": (b"<html>404</html>", "no known format"),
+    "PostScript, which Pillow would have Ghostscript run": (encoded(RGB, "EPS"), "no known format"),
+    "TIFF whose tags say nothing": (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "not a readable image"),
     "truncated PNG": (GOOD[:200], "not a readable image"),
     "PNG header alone": (GOOD[:8], "not a readable image"),
     "truncated JPEG": (encoded(RGB, "JPEG")[:300], "not a readable image"),
@@ -504,7 +507,7 @@ def test_any_damage_to_a_shard_is_found(dataset: Path, data: bytes, at: int, cut
 
 
 @FUZZ
-@given(data=st.binary(max_size=100), at=st.integers(0, 2**20), kind=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
+@given(data=st.binary(max_size=100), at=st.integers(0, 2**20), kind=st.sampled_from(FORMATS))
 def test_any_damage_to_an_image_is_skipped_or_seen_through(
     model: Path, tmp_path: Path, data: bytes, at: int, kind: str
 ) -> None:
