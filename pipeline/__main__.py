@@ -2,7 +2,11 @@
 
 import ast
 import importlib
+import os
+import shlex
+import subprocess
 import time
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +20,10 @@ STAGES = (
     "train", "infer", "score", "report",
 )  # fmt: skip
 PER_RECIPE = ("train",)
+SHARED = ("encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards", "train", "infer")
+# The variable of the environment that says how to start the shared stages. It is not in params.yaml: where a stage runs
+# is no part of what it computes, and DVC need not run it again.
+LAUNCHER = "PENUMBRA_LAUNCHER"
 PRESETS = {
     item.name.removesuffix(".yaml"): item
     for item in (files("pipeline") / "presets").iterdir()
@@ -39,16 +47,40 @@ def _help(stage: str) -> str:
 
 
 def _run(stage: str, *arguments: str) -> None:
-    """Run one stage and note its cost beside, never inside, its outputs."""
-    from pipeline import timings
+    """Run one stage and note its cost beside, never inside, its outputs.
+
+    Raises:
+        UserError: several processes run what one process does; another run is at work; and what the stage raises.
+        SystemExit: a launcher ran the stage.
+    """
+    if stage in SHARED and (launcher := os.environ.get(LAUNCHER)):
+        raise SystemExit(_launch(launcher, stage, *arguments))
+    from pipeline import processes, timings
     from pipeline.artifacts.files import alone
 
     start, name = time.monotonic(), "@".join([stage, *arguments])
-    with alone(name):
+    if processes.count() > 1 and stage not in SHARED:
+        raise UserError(
+            f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
+        )
+    with alone(name) if processes.is_first() else nullcontext():
         if stage == STAGES[0]:  # every run has it: what is wrong further down shows now
             _check()
         importlib.import_module(f"pipeline.{stage}").main(*arguments)
-    timings.record(name, time.monotonic() - start)
+    if processes.is_first():
+        timings.record(name, time.monotonic() - start)
+    processes.leave()
+
+
+def _launch(launcher: str, *arguments: str) -> int:
+    """Start a stage by a launcher, such as `accelerate launch --num_processes 8`; gives its exit status."""
+    rest = {name: value for name, value in os.environ.items() if name != LAUNCHER}
+    try:
+        return subprocess.run([*shlex.split(launcher), "-m", "pipeline", *arguments], env=rest).returncode
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{LAUNCHER} is {launcher!r}, which cannot be started ({error}); correct it or unset it"
+        ) from None
 
 
 def _check() -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: one line a fact, a progress bar with the time left."""
+"""What a person sees while a stage runs: one line a fact, a progress bar with the time left; of the first process."""
 
 import sys
 import time
@@ -8,13 +8,16 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.processes import is_first
+
 T = TypeVar("T")
 PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
 
 
 def say(message: str) -> None:
     """Print one line, flushed, so that it stands in order with a child process's lines."""
-    print(message, flush=True)
+    if is_first():
+        print(message, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -26,6 +26,7 @@ from pipeline.console import say
 from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import fit
 from pipeline.learning.networks import Classifier, predict
+from pipeline.processes import check_divides, is_first
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, Prediction, Schedule, TrainingData
@@ -71,6 +72,7 @@ def build(data: TrainingData, settings: Params) -> ConditionalUNet:
 
 def train(data: TrainingData, settings: Params, seed: int) -> tuple[ConditionalUNet, float]:
     """Train the model; its averaged weights, and the mean loss of the last quarter of training."""
+    check_divides("diffusion.batch", settings.batch)
     set_seed(seed)
     model = build(data, settings)
     average = EMAModel(model.parameters(), decay=settings.ema)
@@ -101,7 +103,8 @@ def train(data: TrainingData, settings: Params, seed: int) -> tuple[ConditionalU
 def main() -> None:
     settings, seed = params.read("diffusion", Params), params.read("seed", int)
     model, loss = train(load_data(), settings, seed)
-    with replacing(MODELS / "diffusion") as folder:
-        model.save_pretrained(folder)
-    CHECKPOINT.unlink(missing_ok=True)
+    if is_first():
+        with replacing(MODELS / "diffusion") as folder:
+            model.save_pretrained(folder)
+        CHECKPOINT.unlink(missing_ok=True)
     say(f"diffusion: loss {loss:.3f} over the last quarter")

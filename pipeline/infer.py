@@ -6,27 +6,29 @@ detectors that need images.
 Why: scoring can then change and rerun in seconds, without a network or a GPU.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from pydantic import PositiveInt
+from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import images, models, outputs
 from pipeline.artifacts.files import read_json, replacing
-from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
-from pipeline.console import say, track
+from pipeline.artifacts.parts import Parts, fingerprint, parts
+from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, label
 from pipeline.learning.networks import Classifier, as_images, predict
 from pipeline.learning.scores import SCORES
+from pipeline.processes import is_first
 
 
 class Params(params.Section):
@@ -35,42 +37,68 @@ class Params(params.Section):
     detectors: dict[str, dict[str, Any]]
 
 
-def scores_of(model: Classifier, image_set: ImageSet, settings: Params) -> dict[str, np.ndarray]:
-    """Scores of a whole set by the detectors that need images, float64 (n,), by the detector with its arguments."""
+@dataclass(frozen=True)
+class Model:
+    """A trained classifier by its name, RECIPE/s<seed>, and the score it ships with."""
+
+    name: str
+    classifier: Classifier
+    own: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some rows of one piece of an image set: what is read, and judged by every model, at a time."""
+
+    file: ImageFile
+    piece: int
+    rows: Tensor
+
+    def images(self) -> Tensor:
+        """Pixels, uint8 (n, channels, size, size)."""
+        return self.file.load(self.piece)[0][self.rows]
+
+    def names(self) -> tuple[list[str], Tensor]:
+        """Keys and labels."""
+        keys, labels = self.file.names(self.piece)
+        return [keys[row] for row in self.rows.tolist()], labels[self.rows]
+
+
+def jobs_of(file: ImageFile, count: int | None) -> list[Job]:
+    """The jobs of a set, or of `count` of its images at even distances where it has more."""
+    total = sum(file.sizes)
+    rows = images.evenly(min(count or total, total), total)
+    found = [Job(file, piece, own) for piece, own in enumerate(images.by_piece(file.sizes, rows)) if len(own)]
+    return found
+
+
+def load_jobs(settings: Params) -> list[Job]:
+    """The jobs of every image set: the ID splits, the OOD sets, and decoded ID images where the controls bring them."""
+    paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
+    decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
+    files = [ImageFile(path) for path in [*paths, *([decoded] if decoded.exists() else [])]]
+    counts = [settings.train_images if file.path == IMAGES / "train.parquet" else None for file in files]
+    return [job for file, count in zip(files, counts, strict=True) for job in jobs_of(file, count)]
+
+
+def scores_of(model: Classifier, pixels: Tensor, settings: Params) -> dict[str, Tensor]:
+    """Scores of images by the detectors that need images, float64 (n,), by the detector with its arguments."""
     found = {}
     for name, choices in settings.detectors.items():
         for options in combinations(choices):
             detector = image_detectors.build(name, options, lambda images: model(images)[0])
-            chunks = image_set.pixels.split(settings.batch)
-            parts = [detector(as_images(chunk.to(model.mean.device))).double().cpu() for chunk in chunks]
-            found[label(name, options)] = torch.cat(parts).numpy()
+            chunks = pixels.split(settings.batch)
+            scores = [detector(as_images(chunk.to(model.mean.device))).double().cpu() for chunk in chunks]
+            found[label(name, options)] = torch.cat(scores)
     return found
 
 
-def outputs_of(model: Classifier, own: str, image_set: ImageSet, settings: Params) -> Outputs:
-    """Logits, features and scores of a whole set; `own` is the score the model ships with."""
-    logits, features = predict(model, image_set.pixels, settings.batch)
-    scores = {"own": SCORES[own](logits, features, model.head.weight.cpu()).numpy()}
-    scores |= scores_of(model, image_set, settings)
-    return Outputs(image_set.keys, image_set.labels, logits, features, scores)
-
-
-def at_most(count: int | None, image_set: ImageSet) -> ImageSet:
-    """`count` of the images, evenly; all if there are no more, or for None."""
-    if count is None or count >= len(image_set):
-        return image_set
-    rows = images.evenly(count, len(image_set))
-    keys = [image_set.keys[row] for row in rows.tolist()]
-    return replace(image_set, pixels=image_set.pixels[rows], labels=image_set.labels[rows], keys=keys)
-
-
-def load_sets(settings: Params) -> list[tuple[str, ImageSet]]:
-    """Every image set by name: the ID splits, the OOD sets, and decoded ID images where the controls bring them."""
-    paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
-    decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
-    sets = {path.stem: images.load(path) for path in [*paths, *([decoded] if decoded.exists() else [])]}
-    sets["train"] = at_most(settings.train_images, sets["train"])
-    return list(sets.items())
+def outputs_of(model: Model, pixels: Tensor, settings: Params) -> dict[str, Tensor]:
+    """Columns of a model's outputs on some images, by name."""
+    logits, features = predict(model.classifier, pixels, settings.batch)
+    own = SCORES[model.own](logits, features, model.classifier.head.weight.cpu())
+    scores = {"own": own} | scores_of(model.classifier, pixels, settings)
+    return {"logits": logits, "features": features} | {f"score {name}": values for name, values in scores.items()}
 
 
 def model_folders() -> list[Path]:
@@ -88,18 +116,43 @@ def model_folders() -> list[Path]:
     return found
 
 
+def load_model(folder: Path) -> Model:
+    """A trained model from its folder, on the device."""
+    classifier = models.load(Classifier, folder).to(Accelerator().device)
+    name = f"{folder.parent.name}/{folder.name}"
+    return Model(name, classifier, read_json(folder / "detector.json")["score"])
+
+
+def write(found: list[Model], jobs: list[Job], made: Parts) -> None:
+    """Write the outputs of every model on every set, a piece at a time."""
+    files = list(dict.fromkeys(job.file for job in jobs))
+    with replacing(OUTPUTS) as target:
+        for model in found:
+            for file in files:
+                own = (_part(job, made.load(i, f"{model.name} ")) for i, job in enumerate(jobs) if job.file is file)
+                outputs.write(outputs.path_of(target / model.name, file.path.stem, file.role), own)
+            head = model.classifier.head
+            outputs.write_head(target / model.name / "head.parquet", Head(head.weight.cpu(), head.bias.cpu()))
+
+
+def _part(job: Job, columns: dict[str, Tensor]) -> Outputs:
+    logits, features = columns.pop("logits"), columns.pop("features")
+    scores = {name.removeprefix("score "): values.numpy() for name, values in columns.items()}
+    return Outputs(*job.names(), logits, features, scores)
+
+
 def main() -> None:
     settings, folders = params.read("infer", Params), model_folders()
-    sets = load_sets(settings)
-    with replacing(OUTPUTS) as target:
-        for folder in track(folders, "infer", len(folders)):
-            _infer(folder, target / folder.parent.name / folder.name, sets, settings)
-    say(f"infer: {len(folders)} models, {len(sets)} sets, {sum(len(found) for _, found in sets)} images")
+    found, jobs = [load_model(folder) for folder in folders], load_jobs(settings)
 
+    def make(i: int) -> dict[str, Tensor]:
+        pixels = jobs[i].images()
+        columns = {model.name: outputs_of(model, pixels, settings) for model in found}
+        return {f"{name} {column}": values for name, own in columns.items() for column, values in own.items()}
 
-def _infer(model_folder: Path, target: Path, sets: list[tuple[str, ImageSet]], settings: Params) -> None:
-    model = models.load(Classifier, model_folder).to(Accelerator().device)
-    own = read_json(model_folder / "detector.json")["score"]
-    for name, image_set in sets:
-        outputs.write(outputs.path_of(target, name, image_set.role), outputs_of(model, own, image_set, settings))
-    outputs.write_head(target / "head.parquet", Head(model.head.weight.cpu(), model.head.bias.cpu()))
+    inputs = fingerprint(*folders, *dict.fromkeys(job.file.path for job in jobs))
+    identity = {"settings": settings.model_dump(), "models": [model.name for model in found], "inputs": inputs}
+    with parts(OUTPUTS.with_name(".outputs.parts"), identity, len(jobs), make, "infer") as made:
+        if is_first():
+            write(found, jobs, made)
+    say(f"infer: {len(found)} models, {sum(len(job.rows) for job in jobs)} images")

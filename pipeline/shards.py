@@ -7,7 +7,8 @@ decoded-test.parquet, ID test images as the decoder shows them), see artifacts/o
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
-import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,26 +19,24 @@ from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import candidates, images, latents, models
-from pipeline.artifacts.candidates import Candidates
-from pipeline.artifacts.files import replacing, sha256
+from pipeline.artifacts.candidates import Candidates, Method
+from pipeline.artifacts.files import replacing_together, sha256
 from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
-from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
-from pipeline.artifacts.parts import fingerprint, in_parts
-from pipeline.artifacts.pictures import contact_sheet, map_of
+from pipeline.artifacts.parts import fingerprint, parts, ranges
 from pipeline.errors import UserError
-from pipeline.learning.batches import shuffled
-from pipeline.learning.networks import Classifier, predict
-from pipeline.synthesis import audit, controls, cures, filters, quality
+from pipeline.learning.networks import Classifier
+from pipeline.processes import is_first
+from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis.controls import Drawn
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import publish
-from pipeline.synthesis.randomness import normal
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 # of params.yaml, which decide the outliers
 SECTIONS = ("encode", "boundary", "crossing", "embedding", "diffusion", "mixup", "shards")
-GRID_CLASSES = 20  # classes shown in the class grid
+Draw = Callable[[range], tuple[Candidates, Tensor]]  # candidates of consecutive indices, and their images
 
 
 class Params(params.Section):
@@ -52,16 +51,15 @@ class Params(params.Section):
     licence: str
 
 
-def judged_parts(method: str) -> Path:
-    """Where judged candidates wait until the datasets are written."""
-    return OUTLIERS.with_name(f".{method}.judged")
-
-
 class Shards:
-    """Everything the stage reads, and the thresholds that follow from it."""
+    """Everything the stage reads, and the thresholds that follow from it.
 
-    def __init__(self, settings: Params, seed: int):
-        self.settings, self.seed = settings, seed
+    Args:
+        kept: holds what was judged until the datasets are written.
+    """
+
+    def __init__(self, settings: Params, seed: int, kept: ExitStack):
+        self.settings, self.seed, self.kept = settings, seed, kept
         self.train_set, self.val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
         self.latents = {split: latents.load(LATENTS / f"{split}.arrow") for split in ("train", "val", "test")}
         device = Accelerator().device
@@ -73,123 +71,99 @@ class Shards:
         )
         evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)
         self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
+        inputs = fingerprint(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
+        self.identity = [running.model_dump(), settings.neighbours, seed, inputs]
 
     @property
     def packing(self) -> tuple[list[str], int, int, int]:
         """What both datasets are packed with: keys of the training images, per_method, per_shard, seed."""
         return self.latents["train"].keys, self.settings.per_method, self.settings.per_shard, self.seed
 
-    def judge_method(self, name: str) -> Judged:
-        """Decode the candidates of a method, cure and filter them; a killed run goes on where it was.
+    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False, known: bool = False) -> Judged:
+        """The first `count` of a draw with their evidence; a killed run goes on where it was.
 
         Args:
-            name: METHOD, or METHOD+CURE+CURE.
+            filtered: give reasons against them; controls are taken as they are.
+            known: they are further ID images, of their first parent's class.
         """
-        method, *names = name.split("+")
-        found = candidates.load(CANDIDATES / f"{method}.arrow")
-        check_fits(found, self.judge, method)
+        pieces = ranges(count, BATCH)
 
-        def make(indices: range) -> dict[str, Tensor]:
-            part = found[indices.start : indices.stop]
-            pixels = self.judge.render(part, indices, names, self.seed, method)
-            return {"pixels": pixels} | vars(self.judge.evidence(pixels, part.raw_latents))
+        def make(i: int) -> dict[str, Tensor]:
+            found, pixels = draw(pieces[i])
+            return vars(found) | {"pixels": pixels} | vars(self.judge.evidence(pixels, found.raw_latents))
 
-        inputs = fingerprint(CANDIDATES / f"{method}.arrow", LATENTS, IMAGES / "train.parquet")
-        inputs += fingerprint(MODELS / "autoencoder", MODELS / "teacher")
-        running = self.judge.running.model_dump()
-        identity = {"cures": names, "k": self.settings.neighbours, "seed": self.seed, "running": running, "in": inputs}
-        columns = in_parts(judged_parts(name), identity, len(found), BATCH, make, f"judge {name}", keep=True)
+        folder = OUTLIERS.with_name(f".{name}.judged")
+        own = fingerprint(CANDIDATES / f"{name.split('+')[0]}.arrow")  # none of most controls
+        made = parts(folder, [name, count, own, self.identity], len(pieces), make, name)
+        columns = self.kept.enter_context(made).whole()
+        found = Candidates(**{field: columns.pop(field) for field in Candidates.__dataclass_fields__})
         pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
-        reasons = filters.reasons(evidence, self.limits, self.settings.filters)
-        return Judged(name, found, pixels, evidence, torch.full((len(found),), OOD_LABEL), reasons)
+        reasons = filters.reasons(evidence, self.limits, self.settings.filters) if filtered else [""] * count
+        labels = found.parents[:, 0] if known else torch.full((count,), OOD_LABEL)
+        return Judged(name, found, pixels, evidence, labels, reasons)
 
     def outliers(self) -> list[Judged]:
-        """All methods, judged; stops where too few are accepted or they look like ID images."""
+        """All methods, METHOD or METHOD+CURE+CURE, judged; stops where too few are accepted or they look like ID."""
         judged = []
-        for method in self.settings.methods:
-            judged.append(own := self.judge_method(method))
+        for name in self.settings.methods:
+            method, *names = name.split("+")
+            found = candidates.load(CANDIDATES / f"{method}.arrow")
+            check_fits(found, self.judge, method)
+            own = self.judged(name, len(found), self.cured(found, names, method), filtered=True)
             check_unlike_id(own, own.choose(self.settings.per_method), self.limits, self.settings.max_id_like)
+            judged.append(own)
         return judged
-
-    def control(self, method: str, found: Candidates, pixels: Tensor, labels: Tensor) -> Judged:
-        """A control with its evidence; controls are not filtered."""
-        evidence = self.judge.evidence(pixels, found.raw_latents)
-        return Judged(method, found, pixels, evidence, labels, [""] * len(found))
 
     def controls(self) -> list[Judged]:
         """Controls that are outliers without a method, and two kinds of further ID images."""
-        count, shape = self.settings.per_method, tuple(self.train_set.pixels.shape[1:])
-        none = torch.full((count, 2), -1)
-        drawn = {
-            "noise": (controls.noise_images(self.seed, count, shape), none, torch.zeros(count)),
-            "pixel-mixup": controls.pixel_mixup(self.seed, count, self.train_set),
-            "cut-mix": controls.cut_mix(self.seed, count, self.train_set),
+        seed, train_set, encoded = self.seed, self.train_set, self.latents["train"]
+        drawn: dict[str, Callable[[range], Drawn]] = {
+            "noise": lambda indices: controls.noise_images(seed, indices, tuple(train_set.pixels.shape[1:])),
+            "pixel-mixup": lambda indices: controls.pixel_mixup(seed, indices, train_set),
+            "cut-mix": lambda indices: controls.cut_mix(seed, indices, train_set),
         }
         paths = [path for path in images.ood_sets(IMAGES) if ImageFile(path).role == "val-near"]
-        if real := [images.load(path).pixels for path in paths]:
-            drawn["real"] = (controls.real_images(self.seed, count, torch.cat(real)), none, torch.zeros(count))
-        found = []
-        size, no_class = params.read("autoencoder.size", int), torch.full((count,), OOD_LABEL)
-        for name, (pixels, rows, strength) in drawn.items():
-            raw_latents = self.judge.encode(pixels, size)
+        if paths:
+            real = torch.cat([images.load(path).pixels for path in paths])
+            drawn["real"] = lambda indices: controls.real_images(seed, indices, real)
+        synthetic = candidates.load(CANDIDATES / "synthetic-id.arrow")
+        decoded: dict[str, tuple[int, Method]] = {
+            "synthetic-id": (len(synthetic), lambda indices: synthetic[indices.start : indices.stop]),
+            "decoded-id": (self.settings.per_method, lambda indices: controls.redraw(seed, indices, encoded)),
+        }
+        found = [self.judged(name, self.settings.per_method, self.encoded(draw)) for name, draw in drawn.items()]
+        return found + [
+            self.judged(name, count, self.decoded(draw), known=True) for name, (count, draw) in decoded.items()
+        ]
+
+    def cured(self, found: Candidates, names: list[str], method: str) -> Draw:
+        """Candidates of a method as the decoder shows them, cured."""
+
+        def draw(indices: range) -> tuple[Candidates, Tensor]:
+            part = found[indices.start : indices.stop]
+            return part, self.judge.render(part, indices, names, self.seed, method)
+
+        return draw
+
+    def decoded(self, method: Method) -> Draw:
+        """What a method draws, as the decoder shows it."""
+
+        def draw(indices: range) -> tuple[Candidates, Tensor]:
+            found = method(indices)
+            return found, self.judge.decode(found.raw_latents)
+
+        return draw
+
+    def encoded(self, control: Callable[[range], Drawn]) -> Draw:
+        """Images that are drawn as pixels, with the latents that the encoder gives them."""
+        size = params.read("autoencoder.size", int)
+
+        def draw(indices: range) -> tuple[Candidates, Tensor]:
+            pixels, rows, strength = control(indices)
             parents = torch.where(rows >= 0, self.train_set.labels[rows], rows)
-            found.append(self.control(name, Candidates(raw_latents, parents, strength, rows[:, 0]), pixels, no_class))
-        of_id = {
-            "synthetic-id": candidates.load(CANDIDATES / "synthetic-id.arrow"),
-            "decoded-id": redraw(self.latents["train"], count, self.seed),
-        }
-        for name, own in of_id.items():
-            found.append(self.control(name, own, self.judge.decode(own.raw_latents), own.parents[:, 0]))
-        return found
+            return Candidates(self.judge.encode(pixels, size), parents, strength, rows[:, 0]), pixels
 
-
-def redraw(encoded: Latents, count: int, seed: int) -> Candidates:
-    """`count` ID training images as the decoder shows them: draws from their posteriors, in passes over all images.
-
-    With these as further ID images in training, "decoded" is no longer a sign of "unknown".
-    """
-    rows = next(shuffled(len(encoded.keys), count, seed))  # not class by class: a part of them is a fair part
-    noise = normal(seed, "decoded-id", range(count), tuple(encoded.mean.shape[1:]))
-    parents = encoded.labels[rows][:, None].repeat(1, 2)
-    return Candidates(encoded.mean[rows] + encoded.std[rows] * noise, parents, torch.ones(count), rows)
-
-
-def look_for_shortcuts(source: Shards, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
-    """The audit: each method's accepted images against decoded and against plain ID validation images."""
-    report: dict[str, Any] = {}
-    for judged in groups:
-        own = judged.pixels[judged.accepted]
-        vectors = source.judge.scaled(judged.found.raw_latents[judged.accepted])
-        report[f"decoded id against {judged.method}"] = audit.telltale(decoded, own)
-        report[f"id against {judged.method}"] = audit.telltale(source.val_set.pixels, own)
-        report[f"diversity of {judged.method}"] = audit.diversity(vectors, own)
-    return report
-
-
-def measure_quality(source: Shards, groups: list[Judged]) -> dict[str, dict[str, float]]:
-    """How near the generators come to ID: synthetic and decoded ID images, and ID training images as the bound."""
-    judge, val_set, train_set = source.judge, source.val_set, source.train_set
-    sets = {judged.method: (judged.pixels, judged.labels) for judged in groups if bool((judged.labels >= 0).all())}
-    sets["id training images"] = (train_set.pixels, train_set.labels)
-    held_out = predict(judge.teacher, val_set.pixels, BATCH)[1]
-    count = min(len(labels) for _, labels in sets.values())  # the distance depends on the number of images
-    report = {}
-    for name, (pixels, labels) in sets.items():
-        rows = images.evenly(count, len(labels))
-        logits, features = predict(judge.teacher, pixels[rows], BATCH)
-        report[name] = {
-            "frechet": round(quality.frechet_distance(features, held_out), 4),
-            "agreement": round(quality.agreement(logits, labels[rows]), 2),
-        }
-    return report
-
-
-def draw_map(path: Path, source: Shards, judged: list[Judged]) -> None:
-    """Where the packed outliers of each method lie beside ID latents."""
-    known = source.judge.scaled(source.latents["train"].mean).numpy()
-    own = {one.method: one.choose(source.settings.per_method) for one in judged}
-    groups = {one.method: source.judge.scaled(one.found.raw_latents[own[one.method]]).numpy() for one in judged}
-    map_of(path, known, groups)
+        return draw
 
 
 def write_decoded_test(path: Path, source: Shards) -> None:
@@ -235,26 +209,22 @@ def main() -> None:
         raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected some of {known}")
     for name in settings.methods:
         cures.check(name)
-    source = Shards(settings, seed)
-    judged, others, about = source.outliers(), source.controls(), describe(source)
-    decoded = source.judge.decode(source.latents["val"].mean)
-    told = {"id against decoded id": audit.telltale(source.val_set.pixels, decoded)}
-    with replacing(OUTLIERS) as folder:
-        folder.mkdir()
-        found = {"audit": told | look_for_shortcuts(source, decoded, judged)}
-        publish(folder, "outliers", judged, about | found, *source.packing)
-        draw_map(folder / "latent-map.png", source, judged)
-    with replacing(CONTROLS) as folder:
-        folder.mkdir()
-        found = {
-            "audit": told | look_for_shortcuts(source, decoded, others),
-            "quality": measure_quality(source, others),
-        }
-        publish(folder, "controls", others, about | found, *source.packing)
-        write_decoded_test(folder / "decoded-test.parquet", source)
-        synthetic = next(own for own in others if own.method == "synthetic-id")
-        rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(source.train_set.classes)))
-        grid = [{name: pixels} for name, pixels in zip(source.train_set.classes, rows, strict=False)]
-        contact_sheet(folder / "class-grid.png", grid, rows=1)
-    for method in settings.methods:
-        shutil.rmtree(judged_parts(method))
+    with ExitStack() as kept:
+        source = Shards(settings, seed, kept)
+        judged, others, about = source.outliers(), source.controls(), describe(source)
+        decoded = source.judge.decode(source.latents["val"].mean)
+        told = {"id against decoded id": audit.telltale(source.val_set.pixels, decoded)}
+        with replacing_together(OUTLIERS) as folder:
+            found = {"audit": told | inspection.shortcuts(source.judge, source.val_set, decoded, judged)}
+            publish(folder, "outliers", judged, about | found, *source.packing)
+            if is_first():
+                inspection.draw_map(folder / "latent-map.png", source.judge, judged, settings.per_method)
+        with replacing_together(CONTROLS) as folder:
+            found = {
+                "audit": told | inspection.shortcuts(source.judge, source.val_set, decoded, others),
+                "quality": inspection.measure_quality(source.judge, source.val_set, others),
+            }
+            publish(folder, "controls", others, about | found, *source.packing)
+            if is_first():
+                write_decoded_test(folder / "decoded-test.parquet", source)
+                inspection.draw_classes(folder / "class-grid.png", source.train_set.classes, others)

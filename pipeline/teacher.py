@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing
+from pipeline.artifacts.files import replacing_together
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
@@ -21,6 +21,7 @@ from pipeline.learning.networks import Classifier, accuracy, load_pretrained, pr
 from pipeline.learning.objective import Objective, Terms
 from pipeline.learning.pools import Pool
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
+from pipeline.processes import is_first
 
 
 class Params(Training):
@@ -53,12 +54,12 @@ def main() -> None:
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
     pool = settings.pool(train_file, settings.batch)
     checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.trunks)}
-    with replacing(MODELS / "teacher") as folder:
+    with replacing_together(MODELS / "teacher") as folder:
         for own, checkpoint in checkpoints.items():
             model = train(own, settings, train_file, pool, checkpoint)
-            if own == seed:
+            if own == seed and is_first():
                 model.save_pretrained(folder)
-            if own in settings.trunks:
+            if own in settings.trunks and is_first():
                 model.save_pretrained(folder / "trunks" / f"s{own}")
             right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
             say(f"teacher: seed {own}: {right:.1%} of validation images right")

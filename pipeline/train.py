@@ -6,7 +6,8 @@ data/curves/RECIPE/s<seed> (loss terms over time, by dvclive).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing, write_json
+from pipeline.artifacts.files import replacing_together, write_json
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
@@ -33,6 +34,7 @@ from pipeline.learning.objective import Objective, Terms
 from pipeline.learning.pools import Pool, whole
 from pipeline.learning.scores import SCORES
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
+from pipeline.processes import is_first
 
 TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored threshold lets pass
 
@@ -160,8 +162,11 @@ def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredi
     if settings.start == "trunks":
         take_over(model, models.load(Classifier, trunk(seed)))
     objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
-    with Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None) as live:
-        kept = Kept(checkpoint, [recipe.model_dump(), found.inputs], partial(draw_curves, live))
+    with ExitStack() as stack:
+        kept = Kept(checkpoint, [recipe.model_dump(), found.inputs])
+        if is_first():
+            live = Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None)
+            kept = replace(kept, look=partial(draw_curves, stack.enter_context(live)))
         train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
     return model
 
@@ -170,11 +175,12 @@ def main(name: str) -> None:
     settings, recipe = params.read("train", Params), params.read(f"recipes.{name}", Recipe)
     found, val_set = gather(recipe, settings, name), images.load_split(IMAGES, "val")
     checkpoints = {seed: CLASSIFIERS / f".{name}-s{seed}.checkpoint" for seed in settings.seeds}
-    with replacing(CLASSIFIERS / name) as folder:
+    with replacing_together(CLASSIFIERS / name) as folder:
         for seed, checkpoint in checkpoints.items():
             model = train(name, seed, recipe, settings, found, checkpoint)
-            about = {"recipe": name, "seed": seed, "settings": recipe.model_dump(exclude_none=True)}
-            right = save(model, folder / f"s{seed}", about, val_set, settings.batch)
-            say(f"train: {name} seed {seed}: {right:.1%} of validation images right")
+            if is_first():
+                about = {"recipe": name, "seed": seed, "settings": recipe.model_dump(exclude_none=True)}
+                right = save(model, folder / f"s{seed}", about, val_set, settings.batch)
+                say(f"train: {name} seed {seed}: {right:.1%} of validation images right")
     for checkpoint in checkpoints.values():  # the last one of each seed stood for its result until now
         checkpoint.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ import yaml
 from pipeline.__main__ import STAGES
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_EFFECT = {"pipeline/console.py", "pipeline/errors.py", "pipeline/timings.py"}  # on any output
+# on any output
+WITHOUT_EFFECT = {f"pipeline/{name}.py" for name in ("console", "errors", "processes", "timings")}
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 

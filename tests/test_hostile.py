@@ -210,7 +210,7 @@ def dataset(tmp_path: Path) -> Path:
     about = {
         "schema_version": 1,
         "name": "outliers",
-        "shards": outliers.pack(folder, "outliers", samples, 5),
+        "shards": outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 5),
         "methods": {"noise": {"packed": 2, "candidates": 2, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 2, "shape": [1, 8, 8]},
         "licence": "other",
@@ -390,7 +390,7 @@ def given_outputs(folder: Path) -> Path:
         labels = torch.full((20,), -1) if role == "far" else torch.arange(20) % 2
         logits, features = torch.randn(20, 2, generator=random), torch.randn(20, 4, generator=random)
         found = Outputs([str(i) for i in range(20)], labels, logits, features, {})
-        outputs.write(outputs.path_of(folder, name, role), found)  # type: ignore[arg-type]
+        outputs.write(outputs.path_of(folder, name, role), [found])  # type: ignore[arg-type]
     return folder
 
 

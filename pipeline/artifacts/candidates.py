@@ -16,9 +16,10 @@ from torch import Tensor
 
 from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import CANDIDATES
-from pipeline.artifacts.parts import in_parts
-from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_table
+from pipeline.artifacts.parts import parts, ranges
+from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_tables
 from pipeline.console import say
+from pipeline.processes import is_first
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,17 @@ Method = Callable[[range], Candidates]  # every synthesis method: the candidates
 def produce(name: str, method: Method, count: int, batch: int, identity: Any) -> None:
     """Write the first `count` candidates of a method, made `batch` at a time, to data/candidates/NAME.arrow.
 
-    A killed run goes on at its first unfinished batch and ends with the same bytes.
+    Processes share the batches. A killed run goes on at its first unfinished one and ends with the same bytes.
 
     Args:
         identity: JSON that decides the candidates: settings, seed, hashes of models.
     """
-    made = in_parts(CANDIDATES / f".{name}.parts", identity, count, batch, lambda rows: vars(method(rows)), name)
-    with replacing(CANDIDATES / f"{name}.arrow") as path:
-        write(path, Candidates(**made))
+    pieces = ranges(count, batch)
+    folder = CANDIDATES / f".{name}.parts"
+    with parts(folder, identity, len(pieces), lambda i: vars(method(pieces[i])), name) as made:
+        if is_first():
+            with replacing(CANDIDATES / f"{name}.arrow") as path:
+                write(path, Candidates(**made.whole()))
     say(f"{name}: {count} candidates")
 
 
@@ -64,7 +68,7 @@ def write(path: Path, candidates: Candidates) -> None:
         "source": pa.array(candidates.source.tolist(), pa.int64()),
         "latent": tensor_column(candidates.raw_latents),
     }
-    write_table(path, pa.table(columns), {"shape": list(candidates.raw_latents.shape[1:])})
+    write_tables(path, [pa.table(columns)], {"shape": list(candidates.raw_latents.shape[1:])})
 
 
 def load(path: Path) -> Candidates:

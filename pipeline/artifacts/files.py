@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from pipeline.artifacts.layout import TIMINGS
 from pipeline.errors import UserError
+from pipeline.processes import is_first, wait
 
 UNWRITABLE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST,
@@ -37,6 +38,10 @@ def _is_unwritable(error: Exception) -> bool:
     return error.errno in UNWRITABLE if isinstance(error, OSError) else "I/O error" in str(error)
 
 
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or folder to; rename it to `target` at the end.
@@ -46,7 +51,7 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         UserError: the place cannot be written (permissions, full disk).
     """
-    partial = target.with_name(f".{target.name}.partial")
+    partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
@@ -62,6 +67,18 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         _remove_quietly(partial)
         raise
+
+
+@contextmanager
+def replacing_together(target: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder that all processes of a stage write their own files to; yields it empty."""
+    with ExitStack() as stack:
+        if is_first():
+            stack.enter_context(replacing(target)).mkdir()
+        wait()
+        yield _partial(target)
+        wait()
+    wait()  # only now is the result safe
 
 
 @contextmanager

@@ -204,6 +204,12 @@ class ImageFile:
         keys = [image["path"] for image in images]
         return ImageSet(torch.from_numpy(np.stack(arrays)), labels, keys, self.classes, self.role)
 
+    def names(self, piece: int) -> tuple[list[str], torch.Tensor]:
+        """Keys and labels of one piece; decodes no image."""
+        table = self._file.read_row_group(piece, columns=["image.path", "label"])
+        keys = [image["path"] for image in table.column("image").to_pylist()]
+        return keys, torch.tensor(table.column("label").to_pylist())
+
     def load(self, piece: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels and labels of one piece."""
         found = self.read(piece)
@@ -223,6 +229,13 @@ def mixed(items: Sequence[T]) -> list[T]:
 def evenly(count: int, total: int) -> torch.Tensor:
     """Rows of `count` of `total` images at even distances, int64: some sets are sorted by class."""
     return torch.arange(count) * total // count
+
+
+def by_piece(sizes: Sequence[int], rows: torch.Tensor) -> list[torch.Tensor]:
+    """Ascending rows of a whole set as rows of each of its pieces."""
+    ends = torch.tensor(sizes).cumsum(dim=0)
+    parts = rows.tensor_split(torch.searchsorted(rows, ends)[:-1])
+    return [part - end + size for part, end, size in zip(parts, ends, sizes, strict=True)]
 
 
 def load(path: Path) -> ImageSet:

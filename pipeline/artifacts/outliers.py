@@ -9,8 +9,7 @@ import io
 import json
 import re
 import tarfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +23,9 @@ from typing_extensions import TypedDict
 
 from pipeline.artifacts.files import read_json, sha256
 from pipeline.artifacts.images import encode_png
+from pipeline.artifacts.parts import ranges
 from pipeline.errors import UserError, one_line
+from pipeline.processes import gather, is_first, share
 
 SCHEMA_VERSION = 1
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
@@ -113,34 +114,36 @@ def encode_sample(pixels: np.ndarray, raw_latent: np.ndarray, fields: dict[str, 
     return Sample(encode_png(pixels), buffer.getvalue(), fields)
 
 
-def pack(folder: Path, name: str, samples: Sequence[Sample], per_shard: int) -> list[dict[str, Any]]:
+def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], per_shard: int) -> list[dict[str, Any]]:
     """Write the shards and index.parquet of an outlier dataset; equal samples give equal bytes.
 
+    Processes share the shards; one sample is in memory at a time.
+
     Args:
-        folder: an existing, empty folder.
+        folder: an existing, empty folder, the same one in every process.
         name: stem of the shards' names, lower-case letters.
+        count: number of samples.
+        sample: gives sample i.
         per_shard: samples in a shard.
 
     Returns:
         name, sha256 and number of samples of each shard.
     """
+    pieces = {f"{name}-{number:06d}.tar": piece for number, piece in enumerate(ranges(count, per_shard))}
     rows = []
-    # an integer mtime of 0: reproducible, and half the bytes of webdataset's default
-    with wds.ShardWriter(str(folder / f"{name}-%06d.tar"), maxcount=per_shard, mtime=0, verbose=0) as writer:
-        for number, sample in enumerate(samples):
-            key, shard = f"{number:08d}", f"{name}-{number // per_shard:06d}.tar"
-            rows.append({"key": key, "shard": shard} | sample.fields)
-            writer.write(
-                {
-                    "__key__": key,
-                    "json": json.dumps(sample.fields, sort_keys=True).encode(),
-                    "latent.npy": sample.latent,
-                    "png": sample.image,
-                }
-            )
-    pq.write_table(pa.Table.from_pylist(rows, INDEX), folder / "index.parquet")
-    counts = Counter(row["shard"] for row in rows)
-    return [{"name": shard, "sha256": sha256(folder / shard), "samples": counts[shard]} for shard in sorted(counts)]
+    for shard in share(list(pieces)):
+        # an integer mtime of 0: reproducible, and half the bytes of webdataset's default
+        with wds.TarWriter(str(folder / shard), mtime=0) as writer:
+            for i in pieces[shard]:
+                key, own = f"{i:08d}", sample(i)
+                rows.append({"key": key, "shard": shard} | own.fields)
+                fields = json.dumps(own.fields, sort_keys=True).encode()
+                writer.write({"__key__": key, "json": fields, "latent.npy": own.latent, "png": own.image})
+    rows = gather(rows)
+    if is_first():
+        index = sorted(rows, key=lambda row: row["key"])
+        pq.write_table(pa.Table.from_pylist(index, INDEX), folder / "index.parquet")
+    return [{"name": shard, "sha256": sha256(folder / shard), "samples": len(pieces[shard])} for shard in pieces]
 
 
 def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -12,7 +12,8 @@ near, far, val-near, val-far, decoded. Their columns:
 `head.parquet`, optional too, has a row a class, `weight` (list of float32) and `bias`: the last layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -63,8 +64,17 @@ def path_of(folder: Path, name: str, role: Role) -> Path:
     return folder / f"{name}.parquet" if role == "id" else folder / role / f"{name}.parquet"
 
 
-def write(path: Path, outputs: Outputs) -> None:
-    """Write the outputs of one set."""
+def write(path: Path, parts: Iterable[Outputs]) -> None:
+    """Write the outputs of one set, a part at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writer = None
+        for table in map(_table, parts):
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table, row_group_size=ROW_GROUP)
+
+
+def _table(outputs: Outputs) -> pa.Table:
     columns = {
         "key": pa.array(outputs.keys),
         "label": pa.array(outputs.labels.numpy()),
@@ -72,8 +82,7 @@ def write(path: Path, outputs: Outputs) -> None:
     }
     if outputs.features is not None:
         columns["features"] = tensor_column(outputs.features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns | outputs.scores), path, row_group_size=ROW_GROUP)
+    return pa.table(columns | outputs.scores)
 
 
 def write_head(path: Path, head: Head) -> None:

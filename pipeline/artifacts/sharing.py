@@ -96,7 +96,7 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, An
     ]
     with replacing(target) as partial:
         partial.mkdir()
-        shards = outliers.pack(partial, "outliers", samples, per_shard)
+        shards = outliers.pack(partial, "outliers", len(samples), samples.__getitem__, per_shard)
         outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
         licences = sorted({about["licence"] for about in parts})
         about = {

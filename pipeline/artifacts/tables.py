@@ -1,6 +1,8 @@
 """Tensors in Arrow columns, and Arrow IPC files that are read through a memory map."""
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +26,19 @@ def column_tensor(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.array(flat, dtype=np.float32)).view(-1, *shape)
 
 
-def write_table(path: Path, table: pa.Table, about: dict) -> None:
-    """Write a table as Arrow IPC with JSON metadata."""
-    table = table.replace_schema_metadata({"penumbra": json.dumps(about, sort_keys=True)})
+def write_tables(path: Path, tables: Iterable[pa.Table], about: dict) -> None:
+    """Write tables of one schema as one Arrow IPC file with JSON metadata."""
+    metadata = {"penumbra": json.dumps(about, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    with ExitStack() as stack:
+        writer, sink = None, stack.enter_context(pa.OSFile(str(path), "wb"))
+        for table in tables:
+            writer = writer or stack.enter_context(pa.ipc.new_file(sink, table.schema.with_metadata(metadata)))
+            writer.write_table(table.replace_schema_metadata(metadata))
 
 
 def read_table(path: Path, stage: str) -> tuple[pa.Table, dict]:
-    """Memory-map an Arrow IPC file written by `write_table`.
+    """Memory-map an Arrow IPC file written by `write_tables`.
 
     Raises:
         UserError: missing or of another format; `stage` is what to run.

@@ -11,6 +11,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
+from accelerate.utils import reduce
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
@@ -153,6 +154,8 @@ class InformationTerm:
             for _ in range(self.settings.fitting_steps):
                 self.optimizer.zero_grad()
                 self.estimator.fitting_loss(self.bank.partners(labels), directions.detach()).backward()
+                for parameter in self.estimator.parameters():  # one estimator, whatever number of processes
+                    parameter.grad = reduce(parameter.grad, "mean")
                 self.optimizer.step()
             self.estimator.requires_grad_(False)
             information = self.estimator.information(self.bank.partners(labels), directions)

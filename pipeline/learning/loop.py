@@ -1,4 +1,4 @@
-"""The training loop: every network of the project is fitted by this one."""
+"""The training loop: every network of the project is fitted by this one, by one process or by several."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,11 +6,13 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import reduce
 from torch import Tensor, nn
 
 from pipeline.console import track
 from pipeline.errors import UserError
 from pipeline.learning.checkpoints import Checkpoint
+from pipeline.processes import count, is_first, share
 
 Batch = TypeVar("Batch")
 Row = dict[str, float]  # `step`, and the value of each of the objective's terms
@@ -23,6 +25,25 @@ def cosine(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class _Loss(nn.Module):
+    """The model and its objective as one module, so that several processes average the gradients of both."""
+
+    def __init__(self, model: nn.Module, objective: Callable[[nn.Module, Any], dict[str, Tensor]]):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self.objective(self.model, batch)
+
+
+def _own_rows(batch: Any) -> Any:
+    """This process' share of a batch: of a tuple of tensors with a row an item."""
+    if count() == 1:
+        return batch
+    columns: list[Any] = [share(column) for column in batch]
+    return type(batch)(*(column.clone() for column in columns))  # a stride in the rows slows what follows
 
 
 def fit(
@@ -43,9 +64,12 @@ def fit(
 ) -> list[Row]:
     """Minimise the sum of the objective's terms over `steps` batches; `model` is left in eval mode.
 
+    Several processes take the same batches, each works on its share of the rows, and gradients are averaged. On GPUs
+    batch normalisation sees the whole batch; on processors each process normalises its share by itself.
+
     Args:
         model: trained in place, on the device accelerate picks.
-        batches: gives the batches from a step on, on that device.
+        batches: gives the batches from a step on, on that device; named tuples of tensors with a row an item.
         objective: gives scalars by name, each recorded by itself; those without a gradient are only recorded.
         clip: largest gradient norm; None for no limit.
         precision: bfloat16 for automatic mixed precision; weights stay float32.
@@ -63,8 +87,10 @@ def fit(
     """
     accelerator = Accelerator()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
-    wrapped, optimizer = accelerator.prepare(model.train(), optimizer)
-    run: Any = torch.compile(wrapped) if compiled else wrapped
+    if count() > 1 and accelerator.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    run: Any = torch.compile(model.train()) if compiled else model.train()
+    loss, optimizer = accelerator.prepare(_Loss(run, objective), optimizer)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     done, history = checkpoint.restore(parts) if checkpoint else (0, [])
     look = look or (lambda row: None)
@@ -72,26 +98,31 @@ def fit(
         look(row)
     for step, batch in track(zip(range(done, steps), batches(done), strict=False), description, steps - done):
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            terms = objective(run, batch)
+            terms = loss(_own_rows(batch))
         accelerator.backward(torch.stack([term for term in terms.values() if term.requires_grad]).sum())
         if clip is not None:
-            accelerator.clip_grad_norm_(wrapped.parameters(), clip)
+            accelerator.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         if after_step is not None:
             after_step(model)
         if step % CHECK_EVERY == 0 or step == steps - 1:
-            history.append(_row(step, terms, description))
+            history.append(_row(step, _mean(terms), description))
             look(history[-1])
-        if checkpoint is not None and ((step + 1) % checkpoint.every == 0 or step + 1 == steps):
+        if checkpoint is not None and is_first() and ((step + 1) % checkpoint.every == 0 or step + 1 == steps):
             checkpoint.save(step + 1, history, parts)
     model.eval()
     return history
 
 
+def _mean(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms' means over all processes."""
+    return reduce({name: value.detach() for name, value in terms.items()}, "mean")
+
+
 def _row(step: int, values: dict[str, Tensor], description: str) -> Row:
-    row: Row = {"step": step} | {name: float(value.detach()) for name, value in values.items()}
+    row: Row = {"step": step} | {name: float(value) for name, value in values.items()}
     if broken := [name for name, value in row.items() if not math.isfinite(value)]:
         raise UserError(f"{description}: {', '.join(broken)} not finite at step {step}; lower its learning_rate")
     return row

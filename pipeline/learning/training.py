@@ -20,6 +20,7 @@ from pipeline.learning.networks import Classifier
 from pipeline.learning.objective import Objective
 from pipeline.learning.pools import Augmentation, Batch, Pieces, Pool
 from pipeline.params import Section
+from pipeline.processes import check_divides
 
 RECENT = 4  # looks at the accuracy that are averaged
 
@@ -42,7 +43,12 @@ class Training(Section):
     checkpoint_every: PositiveInt
 
     def pool(self, data: Pieces, batch: int) -> Pool:
-        """The data set as this training draws from it."""
+        """The data set as this training draws from it.
+
+        Raises:
+            UserError: the processes cannot share a batch evenly.
+        """
+        check_divides("batch or auxiliary_batch", batch)
         return Pool(data, batch, Augmentation(self.shift, self.flip), self.in_memory)
 
 

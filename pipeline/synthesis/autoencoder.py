@@ -7,7 +7,7 @@
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
@@ -99,25 +99,31 @@ def normalise(pixels: Tensor, size: int) -> Tensor:
     return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def reconstruction_objective(kl_weight: float) -> Callable[[Any, Tensor], dict[str, Tensor]]:
+class Batch(NamedTuple):
+    """What one training step sees: float32 images in [-1, 1], (n, channels, size, size)."""
+
+    images: Tensor
+
+
+def reconstruction_objective(kl_weight: float) -> Callable[[Any, Batch], dict[str, Tensor]]:
     """Loss terms of a variational autoencoder: squared error a pixel, and KL to a unit Gaussian a latent dimension."""
 
-    def objective(model: Any, images: Tensor) -> dict[str, Tensor]:
-        posterior = model.encode(images).latent_dist
+    def objective(model: Any, batch: Batch) -> dict[str, Tensor]:
+        posterior = model.encode(batch.images).latent_dist
         decoded = model.decode(posterior.sample()).sample
         return {
-            "reconstruction": functional.mse_loss(decoded.float(), images),
+            "reconstruction": functional.mse_loss(decoded.float(), batch.images),
             "kl": kl_weight * posterior.kl().mean() / posterior.mean[0].numel(),
         }
 
     return objective
 
 
-def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of shifted images, float32 in [-1, 1]."""
+def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[Batch]:
+    """Endless batches of shifted images."""
     generator = torch.Generator().manual_seed(seed)
     for index in shuffled(len(pixels), batch, seed):
-        yield shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator)
+        yield Batch(shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator))
 
 
 def _prepare(autoencoder: Autoencoder, chunk: Tensor, running: Running) -> tuple[Tensor, torch.autocast]:

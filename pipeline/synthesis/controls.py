@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
+from pipeline.artifacts.latents import Latents
 from pipeline.learning.batches import shuffled
-from pipeline.synthesis.randomness import generator
+from pipeline.synthesis.randomness import generator, normal
 
 NAMES = ("noise", "pixel-mixup", "cut-mix", "synthetic-id", "decoded-id", "real")  # what data/controls may hold
 GAUSSIAN_STD = 64.0  # grey levels around the middle grey
@@ -14,25 +16,34 @@ SHARE = (0.3, 0.7)  # of the first image in a pixel mixture
 AREA = (0.25, 0.75)  # of the image that a cut-mix takes from the second
 
 
-def noise_images(seed: int, count: int, shape: tuple[int, ...]) -> Tensor:
-    """Noise images, uint8 (count, channels, size, size): uniform and Gaussian in turn.
+Drawn = tuple[Tensor, Tensor, Tensor]  # pixels uint8 (n, channels, size, size); rows of the ID images that each was
+# made of, int64 (n, 2), -1 for none; shares of the first, float32 (n,). Image i depends on (seed, i) alone.
 
-    Image i depends on (seed, i) alone.
-    """
-    images = np.empty((count, *shape), dtype=np.uint8)
-    for i in range(count):
+
+def _of_nothing(pixels: Tensor) -> Drawn:
+    return pixels, torch.full((len(pixels), 2), -1), torch.zeros(len(pixels))
+
+
+def noise_images(seed: int, indices: range, shape: tuple[int, ...]) -> Drawn:
+    """Noise images of a shape: uniform and Gaussian in turn."""
+    images = np.empty((len(indices), *shape), dtype=np.uint8)
+    for image, i in zip(images, indices, strict=True):
         random = generator(seed, "noise", i)
         if i % 2:
-            values = random.normal(127.5, GAUSSIAN_STD, shape).round().clip(0, 255)
+            image[:] = random.normal(127.5, GAUSSIAN_STD, shape).round().clip(0, 255).astype(np.uint8)
         else:
-            values = random.integers(0, 256, shape)
-        images[i] = values.astype(np.uint8)
-    return torch.from_numpy(images)
+            image[:] = random.integers(0, 256, shape)
+    return _of_nothing(torch.from_numpy(images))
 
 
-def real_images(seed: int, count: int, pixels: Tensor) -> Tensor:
-    """`count` of some real outliers (n, channels, size, size), in passes over all of them."""
-    return pixels[next(shuffled(len(pixels), count, seed))]
+def in_passes(seed: int, indices: range, total: int) -> Tensor:
+    """Rows of `total` images in passes over all of them, int64: any first part of them is a fair part."""
+    return next(shuffled(total, indices.stop, seed))[indices.start :]
+
+
+def real_images(seed: int, indices: range, pixels: Tensor) -> Drawn:
+    """Some of the real outliers (n, channels, size, size), in passes over all of them."""
+    return _of_nothing(pixels[in_passes(seed, indices, len(pixels))])
 
 
 def _two_images(random: np.random.Generator, labels: np.ndarray) -> tuple[int, int]:
@@ -41,17 +52,11 @@ def _two_images(random: np.random.Generator, labels: np.ndarray) -> tuple[int, i
     return first, int(random.choice(np.flatnonzero(labels != labels[first])))
 
 
-def pixel_mixup(seed: int, count: int, id_set: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    """Two ID images of different classes, one over the other (mixup, Zhang et al. 2018, as outliers).
-
-    Image i depends on (seed, i) alone.
-
-    Returns:
-        pixels uint8 (n, channels, size, size), rows of the two images int64 (n, 2), shares of the first (n,).
-    """
+def pixel_mixup(seed: int, indices: range, id_set: ImageSet) -> Drawn:
+    """Two ID images of different classes, one over the other (mixup, Zhang et al. 2018, as outliers)."""
     labels, pixels = id_set.labels.numpy(), id_set.pixels.numpy()
     images, rows, shares = [], [], []
-    for i in range(count):
+    for i in indices:
         random = generator(seed, "pixel-mixup", i)
         first, second = _two_images(random, labels)
         share = random.uniform(*SHARE)
@@ -62,15 +67,12 @@ def pixel_mixup(seed: int, count: int, id_set: ImageSet) -> tuple[Tensor, Tensor
     return torch.from_numpy(np.stack(images)), torch.tensor(rows), torch.tensor(shares, dtype=torch.float32)
 
 
-def cut_mix(seed: int, count: int, id_set: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    """A rectangle of one ID image in another of a different class (CutMix, Yun et al. 2019, as outliers).
-
-    Arguments, determinism and result as those of `pixel_mixup`.
-    """
+def cut_mix(seed: int, indices: range, id_set: ImageSet) -> Drawn:
+    """A square of one ID image in another of a different class (CutMix, Yun et al. 2019, as outliers)."""
     labels, pixels = id_set.labels.numpy(), id_set.pixels.numpy()
     size = pixels.shape[-1]
     images, rows, shares = [], [], []
-    for i in range(count):
+    for i in indices:
         random = generator(seed, "cut-mix", i)
         first, second = _two_images(random, labels)
         side = max(1, round(size * random.uniform(*AREA) ** 0.5))
@@ -81,3 +83,14 @@ def cut_mix(seed: int, count: int, id_set: ImageSet) -> tuple[Tensor, Tensor, Te
         rows.append((first, second))
         shares.append(1 - side**2 / size**2)
     return torch.from_numpy(np.stack(images)), torch.tensor(rows), torch.tensor(shares, dtype=torch.float32)
+
+
+def redraw(seed: int, indices: range, encoded: Latents) -> Candidates:
+    """ID training images as the decoder shows them: draws from their posteriors, in passes over all images.
+
+    With these as further ID images in training, "decoded" is no longer a sign of "unknown".
+    """
+    rows = in_passes(seed, indices, len(encoded.keys))
+    noise = normal(seed, "decoded-id", indices, tuple(encoded.mean.shape[1:]))
+    parents = encoded.labels[rows][:, None].repeat(1, 2)
+    return Candidates(encoded.mean[rows] + encoded.std[rows] * noise, parents, torch.ones(len(rows)), rows)

@@ -10,9 +10,10 @@ from torch import Tensor
 from pipeline.artifacts import outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import write_json
-from pipeline.artifacts.outliers import encode_sample
+from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
+from pipeline.processes import is_first
 from pipeline.synthesis.judging import Judged
 
 
@@ -26,9 +27,10 @@ def publish(
     per_shard: int,
     seed: int,
 ) -> None:
-    """Write one outlier dataset to an empty folder: shards, index, rejected, dataset.json, card, contact sheet.
+    """Write one outlier dataset: shards, index, rejected, dataset.json, card, contact sheet.
 
     Args:
+        folder: an empty one, the same in every process.
         name: of the dataset, lower-case letters.
         about: what dataset.json says besides counts and shards.
         keys: of the ID training images.
@@ -39,20 +41,33 @@ def publish(
         UserError: a method has too few accepted candidates.
     """
     chosen = {judged.method: judged.choose(per_method) for judged in groups}
-    samples, rejected = [], []
-    for position in range(per_method):  # methods in turn, so that every shard holds all of them
-        for judged in groups:
-            i = chosen[judged.method][position]
-            latent = judged.found.raw_latents[i].numpy()
-            samples.append(encode_sample(judged.pixels[i].numpy(), latent, judged.fields(i, seed, keys)))
+
+    def sample(number: int) -> Sample:
+        position, method = divmod(number, len(groups))  # methods in turn, so that every shard holds all of them
+        judged = groups[method]
+        i = chosen[judged.method][position]
+        return encode_sample(
+            judged.pixels[i].numpy(), judged.found.raw_latents[i].numpy(), judged.fields(i, seed, keys)
+        )
+
+    shards = outliers.pack(folder, name, per_method * len(groups), sample, per_shard)
+    if is_first():
+        _document(folder, name, groups, chosen, about | {"shards": shards}, keys, seed)
+
+
+def _document(
+    folder: Path, name: str, groups: list[Judged], chosen: dict[str, list[int]], about: dict[str, Any],
+    keys: Sequence[str], seed: int,
+) -> None:  # fmt: skip
+    """Write what stands beside the shards and their index."""
+    rejected = []
     for judged in groups:
         packed = set(chosen[judged.method])
         left = [i for i in range(len(judged.found)) if i not in packed]
         rejected += [judged.fields(i, seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
     methods = {judged.method: _counts(judged, chosen[judged.method], rejected) for judged in groups}
-    shards = outliers.pack(folder, name, samples, per_shard)
     outliers.write_rejected(folder, rejected)
-    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods, "shards": shards} | about
+    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods} | about
     write_json(folder / "dataset.json", content)
     (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
     contact_sheet(folder / "contact-sheet.png", _pictures(groups, chosen))

@@ -124,7 +124,7 @@ def packed(folder: Path) -> Path:
     folder.mkdir()
     about = {
         "schema_version": 1,
-        "shards": outliers.pack(folder, "outliers", samples(5), 2),
+        "shards": outliers.pack(folder, "outliers", 5, samples(5).__getitem__, 2),
         "methods": {"noise": {"packed": 5, "candidates": 5, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 1, "shape": [1, 8, 8]},
     }

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts.parts import Part, fingerprint, in_parts, resumable
+from pipeline.artifacts.parts import Part, fingerprint, parts, ranges
 
 
 class Killed(BaseException):
@@ -21,35 +21,42 @@ def test_a_killed_run_goes_on_at_the_first_unfinished_part(tmp_path: Path) -> No
         return {"value": torch.full((2,), float(i)), "row": torch.tensor([i])}
 
     folder = tmp_path / "parts"
-    with pytest.raises(Killed):
-        list(resumable(folder, {"seed": 0}, 5, make))
+    with pytest.raises(Killed), parts(folder, {"seed": 0}, 5, make, "test"):
+        raise AssertionError("not all parts are there")
     assert made == [0, 1, 2, 3]
-    found = list(resumable(folder, {"seed": 0}, 5, make))
-    assert made == [0, 1, 2, 3, 3, 4]
-    assert torch.equal(torch.stack([part["value"] for part in found]), torch.arange(5.0)[:, None].expand(5, 2))
-    assert [int(part["row"]) for part in found] == list(range(5))
+    with parts(folder, {"seed": 0}, 5, make, "test") as found:
+        assert made == [0, 1, 2, 3, 3, 4]
+        assert torch.equal(found.whole()["value"], torch.arange(5.0).repeat_interleave(2))
+        assert [int(found[i]["row"]) for i in range(5)] == list(range(5))
+        assert list(found.load(2, "v")) == ["alue"] and list(found.load(2, "row")) == [""]
     assert not folder.exists()
 
 
+def test_parts_stay_where_their_use_was_killed(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make(i: int) -> Part:
+        made.append(i)
+        return {"x": torch.zeros(1)}
+
+    with pytest.raises(Killed), parts(tmp_path / "parts", {}, 3, make, "test"):
+        raise Killed
+    with parts(tmp_path / "parts", {}, 3, make, "test"):
+        assert made == [0, 1, 2]
+
+
 def test_parts_of_another_identity_are_not_taken_over(tmp_path: Path) -> None:
-    first = resumable(tmp_path / "parts", {"seed": 0}, 3, lambda i: {"x": torch.zeros(1)})
-    next(first)  # and then killed
-    found = list(resumable(tmp_path / "parts", {"seed": 1}, 3, lambda i: {"x": torch.ones(1)}))
-    assert torch.equal(torch.cat([part["x"] for part in found]), torch.ones(3))
+    with pytest.raises(Killed), parts(tmp_path / "parts", {"seed": 0}, 3, lambda i: {"x": torch.zeros(1)}, "test"):
+        raise Killed
+    with parts(tmp_path / "parts", {"seed": 1}, 3, lambda i: {"x": torch.ones(1)}, "test") as found:
+        assert torch.equal(found.whole()["x"], torch.ones(3))
 
 
-@pytest.mark.parametrize("batch", [1, 4, 7, 20])
-def test_items_come_in_order_whatever_the_batch(tmp_path: Path, batch: int) -> None:
-    asked: list[range] = []
-
-    def make(rows: range) -> Part:
-        asked.append(rows)
-        return {"row": torch.tensor(rows), "flag": torch.tensor(rows) % 2 == 0}
-
-    found = in_parts(tmp_path / "parts", {}, 11, batch, make, "test")
-    assert torch.equal(found["row"], torch.arange(11)) and found["flag"].dtype == torch.bool
-    assert [i for rows in asked for i in rows] == list(range(11))
-    assert max(map(len, asked)) <= batch
+@pytest.mark.parametrize("size", [1, 4, 7, 20])
+def test_ranges_cover_each_item_once_in_order(size: int) -> None:
+    found = ranges(11, size)
+    assert [i for own in found for i in own] == list(range(11))
+    assert max(map(len, found)) <= size and ranges(0, size) == []
 
 
 def test_a_fingerprint_follows_every_file(tmp_path: Path) -> None:

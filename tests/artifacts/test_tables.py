@@ -33,7 +33,11 @@ def test_images_come_back_and_datasets_reads_them(tmp_path: Path) -> None:
 
 def test_latents_and_candidates_come_back(tmp_path: Path) -> None:
     mean, std = torch.randn(5, 4, 2, 3), torch.rand(5, 4, 2, 3)
-    latents.write(tmp_path / "train.arrow", Latents(list("abcde"), torch.arange(5), mean, std))
+    parts = [
+        Latents(list("abc"), torch.arange(3), mean[:3], std[:3]),
+        Latents(["d", "e"], torch.arange(3, 5), mean[3:], std[3:]),
+    ]
+    latents.write(tmp_path / "train.arrow", parts, mean.shape[1:])
     found = latents.load(tmp_path / "train.arrow")
     assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
     assert (found.keys, found.labels.tolist()) == (list("abcde"), [0, 1, 2, 3, 4])

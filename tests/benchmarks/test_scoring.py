@@ -36,7 +36,7 @@ def cache(folder: Path, known: int, sets: dict[str, int]) -> Path:
         features = torch.from_numpy(np.maximum(features, 0))
         logits = features @ torch.from_numpy(weight).T
         known_labels = torch.from_numpy(labels) if pull > 5 else torch.full((count,), -1)
-        outputs.write(path, Outputs([f"{name}{i}" for i in range(count)], known_labels, logits, features))
+        outputs.write(path, [Outputs([f"{name}{i}" for i in range(count)], known_labels, logits, features)])
 
     for name, count in {"train": TRAIN, "val": 1000, "test": known}.items():
         write(name, folder / f"{name}.parquet", count, 10.0)

@@ -1,5 +1,6 @@
 """Scores of one model from outputs on disk: choices on validation alone, pieces that change nothing, clear refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def said(name: str) -> Outputs:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     for name, (role, _, _) in SETS.items():
-        outputs.write(outputs.path_of(tmp_path, name, role), said(name))
+        outputs.write(outputs.path_of(tmp_path, name, role), [said(name)])
     outputs.write_head(tmp_path / "head.parquet", Head(0.5 * torch.eye(6)[:3], torch.zeros(3)))
     return tmp_path
 
@@ -97,8 +98,8 @@ def test_arguments_are_chosen_on_validation_sets_and_never_on_test_sets(model: P
     for name in ("moon", "mars"):
         path = outputs.path_of(model, name, SETS[name][0])
         features = torch.zeros(5, 6) + torch.arange(5)[:, None]
-        outputs.write(path, Outputs(list("abcde"), torch.full((5,), -1), features[:, :3], features,
-                                    {"odin(eps=0.1)": np.arange(5.0)}))  # fmt: skip
+        own = {"odin(eps=0.1)": np.arange(5.0)}
+        outputs.write(path, [Outputs(list("abcde"), torch.full((5,), -1), features[:, :3], features, own)])
     assert score_model(outputs.find(model), outputs.load_head(model), choices).chosen["knn"] == scored.chosen["knn"]
 
 
@@ -134,18 +135,17 @@ def test_a_stranger_s_logits_are_enough(tmp_path: Path) -> None:
 )
 def test_what_a_detector_lacks_is_named(tmp_path: Path, name: str, words: str) -> None:
     own = said("test")
-    outputs.write(tmp_path / "test.parquet", Outputs(own.keys, own.labels, own.logits, None))
+    outputs.write(tmp_path / "test.parquet", [Outputs(own.keys, own.labels, own.logits, None)])
     with pytest.raises(UserError, match=f"{name}.*{words}"):
         score_model(outputs.find(tmp_path), None, {name: {}})
 
 
 def test_constant_scores_of_id_images_are_refused_and_those_of_an_ood_set_are_not(model: Path) -> None:
     flat = Outputs(list("abc"), torch.full((3,), -1), torch.ones(3, 3), torch.ones(3, 6), {"odin(eps=0.1)": np.ones(3)})
-    outputs.write(model / "near/moon.parquet", flat)
+    outputs.write(model / "near/moon.parquet", [flat])
     scored = score_model(outputs.find(model), None, {"msp": {}}).scores
     assert scored.loc[scored["set"] == "moon", "msp"].nunique() == 1
-    outputs.write(model / "test.parquet", Outputs(list("abc"), torch.zeros(3, dtype=torch.int64), flat.logits,
-                                                  flat.features, flat.scores))  # fmt: skip
+    outputs.write(model / "test.parquet", [replace(flat, labels=torch.zeros(3, dtype=torch.int64))])
     with pytest.raises(UserError, match=r"test.parquet: msp: all scores the same"):
         score_model(outputs.find(model), None, {"msp": {}})
 
@@ -201,6 +201,6 @@ def test_missing_and_unreadable_outputs(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     own = said("test")
     for path in ("test.parquet", "near/moon.parquet", "far/moon.parquet"):
-        outputs.write(tmp_path / path, own)
+        outputs.write(tmp_path / path, [own])
     with pytest.raises(UserError, match="two sets of one name, \\['moon'\\]"):
         outputs.find(tmp_path)

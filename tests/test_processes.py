@@ -1,0 +1,96 @@
+"""Stages run by two processes: the same bytes as by one, and the same training at the same batch."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.__main__ import LAUNCHER, SHARED
+from tests.conftest import make_project, toy_params
+from tests.test_kills import OUTPUTS, hidden, remove
+from tests.test_pipeline import digests
+
+pytestmark = pytest.mark.timeout(900)
+# accelerate's word for several processes on a machine, with or without GPUs
+TWO = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+SAME_BYTES = [stage for stage in OUTPUTS if stage in SHARED and stage not in ("teacher", "diffusion")]
+
+
+def launch(folder: Path, stage: str, launcher: str = TWO) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", LAUNCHER: launcher}
+    command = [sys.executable, "-m", "pipeline", *stage.split()]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project."""
+    folder = make_project(tmp_path / "work", toy_params())
+    shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
+    return folder
+
+
+def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path) -> None:
+    """One thread each: how a sum is cut into threads shows in its last bits."""
+    found = []
+    for name, launcher in (("alone", ""), ("both", TWO)):
+        folder = make_project(tmp_path / name, toy_params())
+        shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
+        for stage in SAME_BYTES:
+            remove(folder, stage)
+            done = launch(folder, stage, launcher)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert not hidden(folder)
+        found.append(digests(folder))
+    assert found[0] == found[1]
+
+
+def curve(folder: Path, term: str) -> np.ndarray:
+    return pd.read_csv(folder / f"data/curves/penumbra/s0/plots/metrics/{term}.tsv", sep="\t")[term].to_numpy()
+
+
+def test_training_by_two_processes_is_that_of_one(copy: Path) -> None:
+    """A network with layer normalisation, which sees each image alone: equal but for the order of sums."""
+    settings = toy_params()
+    settings["train"] |= {"network": "timm:test_efficientnet_ln", "steps": 60, "seeds": [0], "learning_rate": 0.02}
+    (copy / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    curves = []
+    for launcher in ("", TWO):
+        done = launch(copy, "train penumbra", launcher)
+        assert done.returncode == 0, done.stdout + done.stderr
+        curves.append({term: curve(copy, term) for term in ("cross_entropy", "exposure", "soft_targets", "accuracy")})
+    alone, both = curves
+    assert len(alone["exposure"]) == 4
+    for term, values in alone.items():
+        np.testing.assert_allclose(both[term], values, rtol=1e-3, err_msg=term)
+    assert alone["cross_entropy"][-1] < alone["cross_entropy"][0]
+
+
+def test_a_batch_that_does_not_divide_is_refused(copy: Path) -> None:
+    settings = toy_params()
+    settings["train"] |= {"batch": 63}
+    (copy / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    done = launch(copy, "train penumbra")
+    assert done.returncode != 0
+    assert "error: params.yaml: batch or auxiliary_batch is 63, expected a multiple of the 2 processes" in done.stderr
+    assert not hidden(copy)
+
+
+def test_stages_of_one_process_are_refused(copy: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([*TWO.split(), "-m", "pipeline", "score"], cwd=copy, env=os.environ | {"PATH": path},
+                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode != 0 and "error: score: started as 2 processes, but runs as one" in done.stderr
+
+
+def test_a_launcher_that_is_not_there(copy: Path) -> None:
+    done = launch(copy, "encode", "no-such-launcher --processes 2")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {LAUNCHER} is 'no-such-launcher --processes 2', which cannot be started")
