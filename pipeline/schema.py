@@ -93,13 +93,14 @@ def _of_recipes(own: dict[str, Any]) -> Iterator[Problem]:
         place = ("recipes", name, "auxiliary")
         if ours:  # what others packed is not known before it is read
             yield from _unknown(place, recipe.auxiliary, known)
-            most = own["shards"].per_method * max(1, len(recipe.auxiliary))
-            if recipe.auxiliary and settings.auxiliary_count > most:
-                yield (
-                    place,
-                    f"{len(recipe.auxiliary)} of shards.per_method = {own['shards'].per_method} hold {most} images, "
-                    f"expected train.auxiliary_count = {settings.auxiliary_count}; lower it, or pack more",
-                )
+            counts, packed = train.counts(recipe, settings.auxiliary_count), own["shards"].per_method
+            for method, count in counts.items():
+                if count > packed:
+                    problem = f"shards.per_method = {packed} packs fewer than the {count} images of {method}"
+                    yield (
+                        place,
+                        f"{problem} in train.auxiliary_count = {settings.auxiliary_count}; lower it, or pack more",
+                    )
         if recipe.needs_outliers and not recipe.auxiliary:
             yield place, "has a term for outliers and names none; name some, or remove the term"
 

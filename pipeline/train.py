@@ -6,6 +6,7 @@ data/curves/RECIPE/s<seed> (loss terms over time, by dvclive).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 from accelerate import Accelerator
 from dvclive import Live
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pipeline import params
 from pipeline.artifacts import images, models
@@ -49,7 +50,17 @@ class Params(Training):
 
 
 class Recipe(Terms):
-    auxiliary: list[str] = Field(default_factory=list)
+    auxiliary: dict[str, PositiveInt] = Field(default_factory=dict)
+
+    @field_validator("auxiliary", mode="before")
+    @classmethod
+    def _equal_shares(cls, named: Any) -> Any:
+        """A list names methods of which as many images are taken of each."""
+        if not isinstance(named, list):
+            return named
+        if twice := [name for name, times in Counter(map(str, named)).items() if times > 1]:
+            raise ValueError(f"{', '.join(twice)} named twice; expected NAME: SHARE of each where shares differ")
+        return dict.fromkeys(named, 1)
 
 
 @dataclass
@@ -69,13 +80,19 @@ def trunk(seed: int) -> Path:
     return MODELS / "teacher" / "trunks" / f"s{seed}"
 
 
+def counts(recipe: Recipe, total: int) -> dict[str, int]:
+    """How many images of each auxiliary method make up a total."""
+    whole = sum(recipe.auxiliary.values())
+    return {method: total * share // whole for method, share in recipe.auxiliary.items()}
+
+
 def select(recipe: Recipe, settings: Params) -> Selection | None:
-    """The recipe's auxiliary images: `auxiliary_count` in equal parts of its methods; None without any."""
+    """The recipe's auxiliary images: `auxiliary_count` of its methods by their shares; None without any."""
     if not recipe.auxiliary:
         return None
     # a set that was given to us may hold the controls too
     folders = list(dict.fromkeys(Path(folder) for folder in (settings.outliers, settings.controls)))
-    return Selection(folders, recipe.auxiliary, settings.auxiliary_count // len(recipe.auxiliary))
+    return Selection(folders, counts(recipe, settings.auxiliary_count))
 
 
 def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
@@ -87,7 +104,7 @@ def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
     terms = {"exposure": recipe.exposure, "energy": recipe.energy, "information": recipe.information}
     used = [term for term, settings in terms.items() if settings is not None]
     by = " and ".join(used) or "no term for it"
-    problem = f"params.yaml: recipes.{name}: auxiliary {recipe.auxiliary} with {by}; "
+    problem = f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)} with {by}; "
     if (selection is not None and selection.has_outliers) != bool(used):
         raise UserError(f"{problem}outliers need one of {', '.join(terms)}, and these need outliers")
     if used == ["information"] and selection is not None and selection.has_id_images:

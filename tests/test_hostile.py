@@ -332,7 +332,7 @@ def test_shards(name: str, dataset: Path, fault: Callable[[str, str, str], None]
         sharing.check(dataset)
     assert str(dataset.name) in str(error.value) or SHARD in str(error.value)
     try:  # training reads less of a sample than the check does; what it takes is whole
-        pixels, labels = whole(Selection([dataset], ["noise"], 2))
+        pixels, labels = whole(Selection([dataset], {"noise": 2}))
         assert pixels.shape == (2, 1, 8, 8) and set(labels.tolist()) <= {-1, 0, 1}
     except UserError:
         pass
@@ -378,7 +378,7 @@ def test_dataset_json_that_is_none(content: bytes, dataset: Path, fault: Callabl
 def test_an_index_that_leads_elsewhere(shard: str, dataset: Path, fault: Callable[[str, str, str], None]) -> None:
     rows = [row | {"shard": shard} for row in pq.read_table(dataset / "index.parquet").to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, outliers.INDEX), dataset / "index.parquet")
-    for reader in (sharing.check, lambda folder: whole(Selection([folder], ["noise"], 2))):
+    for reader in (sharing.check, lambda folder: whole(Selection([folder], {"noise": 2}))):
         with pytest.raises(UserError) as error:
             reader(dataset)
     fault("index.parquet", f"names the shard {shard!r}", str(error.value).split("/")[-1])

@@ -19,6 +19,7 @@ from tests.test_pipeline import digests
 pytestmark = pytest.mark.timeout(900)
 # accelerate's word for several processes on a machine, with or without GPUs
 TWO = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+FEW = ["encode", "boundary", "shards", "infer"]
 SAME_BYTES = [stage for stage in OUTPUTS if stage in SHARED and stage not in ("teacher", "diffusion")]
 
 
@@ -37,13 +38,14 @@ def copy(project: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stages", [FEW, pytest.param(SAME_BYTES, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path, stages: list[str]) -> None:
     """One thread each: how a sum is cut into threads shows in its last bits."""
     found = []
     for name, launcher in (("alone", ""), ("both", TWO)):
         folder = make_project(tmp_path / name, toy_params())
         shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
-        for stage in SAME_BYTES:
+        for stage in stages:
             remove(folder, stage)
             done = launch(folder, stage, launcher)
             assert done.returncode == 0, done.stdout + done.stderr

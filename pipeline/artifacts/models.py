@@ -26,7 +26,7 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
         options: of `from_pretrained`.
 
     Raises:
-        UserError: the folder has no safetensors weights, or the model cannot be loaded.
+        UserError: the folder is not there or has no safetensors weights, or the model cannot be loaded.
     """
     return _from_pretrained(kind, source, "*.safetensors", options).float().eval().requires_grad_(False)
 
@@ -47,6 +47,8 @@ def load_pipeline(kind: Any, source: Path | str, **options: Any) -> Any:
 
 def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[str, Any]) -> Any:
     folder = Path(source)
+    if isinstance(source, Path) and not folder.is_dir():  # a Hub id is never a path
+        raise UserError(f"{folder}: not found; run the stage that writes it, or `dvc pull`")
     if folder.is_dir() and not any(folder.glob(weights)):
         raise UserError(f"{folder}: no safetensors weights (pickles are never loaded); run the stage that writes it")
     try:

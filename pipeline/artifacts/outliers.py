@@ -187,7 +187,7 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
     urls = [str(folder / shard["name"]) for shard in about["shards"]]
     classes = len(about["id"]["classes"])
     try:
-        for members in wds.WebDataset(urls, shardshuffle=False):
+        for members in wds.WebDataset(urls, shardshuffle=False, nodesplitter=None):  # every process reads all
             name = f"{Path(members['__url__']).name}: {members['__key__']}"
             yield name, _sample(members, name, classes)
     except (tarfile.TarError, ValueError, OSError, EOFError) as error:

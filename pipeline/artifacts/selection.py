@@ -1,7 +1,7 @@
 """The images of some methods, out of one or more outlier datasets: what a recipe trains on beside ID images."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ class Selection:
 
     Args:
         folders: outlier datasets; a method is taken from the first that has it. Each is verified.
-        methods: their names.
-        count: images of each method.
+        counts: images of each method.
 
     Attributes:
         sizes: images of each piece, a shard.
@@ -34,25 +33,25 @@ class Selection:
         UserError: a dataset does not verify, or a method has too few images.
     """
 
-    def __init__(self, folders: Sequence[Path], methods: Sequence[str], count: int):
+    def __init__(self, folders: Sequence[Path], counts: Mapping[str, int]):
         self._pieces: list[tuple[Path, str, set[str]]] = []
         self._about: dict[Path, dict[str, Any]] = {}
         self.has_outliers = self.has_id_images = False
         found: Counter[str] = Counter()
         for folder in folders:
-            wanted = [method for method in methods if not found[method]]
+            wanted = [method for method in counts if not found[method]]
             if not wanted:
                 break
             self._about[folder] = outliers.verify(folder)
             keys: dict[str, set[str]] = {}
             for key, shard, method, label in _index(folder):
-                if method in wanted and found[method] < count:
+                if method in wanted and found[method] < counts[method]:
                     found[method] += 1
                     self.has_outliers |= label == OOD_LABEL
                     self.has_id_images |= label != OOD_LABEL
                     keys.setdefault(shard, set()).add(key)
             self._pieces += [(folder, shard, keys[shard]) for shard in sorted(keys)]
-        for method in methods:
+        for method, count in counts.items():
             if found[method] < count:
                 raise UserError(
                     f"{method}: {found[method]} images in {' and '.join(map(str, folders))}, expected {count}; lower "

@@ -137,7 +137,7 @@ def test_equal_samples_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
     names = [path.name for path in sorted(first.iterdir())]
     assert names == ["dataset.json", "index.parquet", *(f"outliers-{i:06d}.tar" for i in range(3))]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
-    pixels, labels = whole(Selection([first], ["noise"], 5))
+    pixels, labels = whole(Selection([first], {"noise": 5}))
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
     assert torch.equal(pixels, torch.from_numpy(images))
     assert labels.tolist() == [-1] * 5
@@ -152,7 +152,7 @@ def test_a_shard_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str)
     about["shards"][0]["name"] = name
     (folder / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="shard name"):
-        whole(Selection([folder], ["noise"], 5))
+        whole(Selection([folder], {"noise": 5}))
 
 
 def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
@@ -197,4 +197,4 @@ def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, by
     about["shards"][0]["sha256"] = hashlib.sha256((folder / "outliers-000000.tar").read_bytes()).hexdigest()
     (folder / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="00000000"):
-        whole(Selection([folder], ["noise"], 5))
+        whole(Selection([folder], {"noise": 5}))

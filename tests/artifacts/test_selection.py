@@ -31,25 +31,25 @@ def members(folder: Path, method: str) -> list[tuple[np.ndarray, np.ndarray, dic
 
 def test_the_first_of_each_method_come_whole_and_in_order(project: Path) -> None:
     folders = [project / "data/outliers", project / "data/controls"]
-    selection = Selection(folders, ["noise", "boundary"], 20)
-    expected = members(folders[0], "boundary")[:20] + members(folders[1], "noise")[:20]
+    selection = Selection(folders, {"noise": 20, "boundary": 30})
+    expected = members(folders[0], "boundary")[:30] + members(folders[1], "noise")[:20]
     pixels, labels = whole(selection)
     assert torch.equal(pixels, torch.from_numpy(np.stack([image for image, _, _ in expected])))
-    assert labels.tolist() == [-1] * 40 and selection.has_outliers and sum(selection.sizes) == 40
+    assert labels.tolist() == [-1] * 50 and selection.has_outliers and sum(selection.sizes) == 50
     latents, parents = selection.latents()
     assert torch.equal(latents, torch.from_numpy(np.stack([latent for _, latent, _ in expected])).float())
     assert parents.tolist() == [[fields["parent_a"], fields["parent_b"]] for _, _, fields in expected]
 
 
 def test_further_id_images_keep_their_class(project: Path) -> None:
-    selection = Selection([project / "data/controls"], ["synthetic-id"], 20)
+    selection = Selection([project / "data/controls"], {"synthetic-id": 20})
     expected = [fields["label"] for _, _, fields in members(project / "data/controls", "synthetic-id")[:20]]
     assert whole(selection)[1].tolist() == expected and not selection.has_outliers
 
 
 def test_too_few_images_are_named(project: Path) -> None:
     with pytest.raises(UserError, match="boundary: 60 images in .*outliers, expected 61; lower train.auxiliary_count"):
-        Selection([project / "data/outliers"], ["boundary"], 61)
+        Selection([project / "data/outliers"], {"boundary": 61})
 
 
 def test_an_index_that_promises_more_than_the_shards_hold(project: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_index_that_promises_more_than_the_shards_hold(project: Path, tmp_pat
     table[0]["key"] = "99999999"
     pq.write_table(pa.Table.from_pylist(table), folder / "index.parquet")
     with pytest.raises(UserError, match=r"outliers-000000\.tar: .* of .* samples of index\.parquet"):
-        whole(Selection([folder], ["boundary"], 60))
+        whole(Selection([folder], {"boundary": 60}))
     (folder / "index.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"index\.parquet: not readable"):
-        Selection([folder], ["boundary"], 60)
+        Selection([folder], {"boundary": 60})
