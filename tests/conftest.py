@@ -73,7 +73,7 @@ Fault = Callable[[str, str, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", type=Path, help="write the table of faults that were tried to this file")
-    parser.addoption("--kills", type=int, default=1, help="how often tests/test_kills.py kills a stage, in pairs")
+    parser.addoption("--kills", type=int, default=2, help="how often tests/test_kills.py kills a stage")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Stages that are killed, run out of disk or meet another run of themselves: nothing half-written, the same bytes.
 
-Here a few kills of two stages; `pytest -m slow tests/test_kills.py` tries every long stage, `--kills N` with N pairs.
+Here a few kills of two stages; `pytest -m slow tests/test_kills.py` tries every long stage, and `--kills N` kills each
+N times.
 """
 
 import resource
@@ -21,6 +22,7 @@ from tests.test_pipeline import digests
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 LONG = [name if name != "train" else "train penumbra" for name in STAGES if name not in ("score", "report")]
+IN_A_ROW = 5  # kills before a run may come to its end
 FEW = ("boundary", "infer")  # in the normal suite
 OUTPUTS = {
     "prepare": ["data/images"], "autoencoder": ["data/models/autoencoder"], "encode": ["data/latents"],
@@ -73,9 +75,10 @@ def test_killed_at_random_and_run_again(
     undisturbed = time.monotonic() - begun
     assert digests(folder) == expected and not hidden(folder)
     random = np.random.default_rng(0)
-    for _ in range(pytestconfig.getoption("--kills")):
+    left = pytestconfig.getoption("--kills")
+    while left > 0:
         remove(folder, stage)
-        for _ in range(2):  # the second run goes on from what the first one left
+        for _ in range(min(left, IN_A_ROW)):  # each run goes on from what the one before left
             process = start(folder, stage)
             time.sleep(random.uniform(0.3, 1.0) * undisturbed)
             process.kill()
@@ -83,6 +86,7 @@ def test_killed_at_random_and_run_again(
             written = digests(folder)
             assert {name: written[name] for name in written if name in expected}.items() <= expected.items()
             fault(f"stage `{stage}`", "SIGKILL at a random moment", "run again: the same bytes as undisturbed")
+        left -= IN_A_ROW
         assert start(folder, stage).wait() == 0
         assert digests(folder) == expected and not hidden(folder)
 
