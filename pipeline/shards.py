@@ -1,9 +1,10 @@
 """Pack the outlier dataset: decode, filter, audit, count, document.
 
 Reads: data/candidates, data/latents, data/images, data/models/{autoencoder,teacher}.
-Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix, synthetic-id, decoded-id; `real`,
-of the near-OOD validation images, where there are some: a bound, for who trains on it has no validation left; and
-decoded-test.parquet, ID test images as the decoder shows them), see artifacts/outliers.py.
+Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix with a sharp and a soft edge,
+sharpened ID images, synthetic-id, decoded-id; `real`, of the near-OOD validation images, where there are some: a bound,
+for who trains on it has no validation left; and decoded-test.parquet, ID test images as the decoder shows them), see
+artifacts/outliers.py.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
@@ -121,6 +122,8 @@ class Shards:
             "noise": lambda indices: controls.noise_images(seed, indices, tuple(train_set.pixels.shape[1:])),
             "pixel-mixup": lambda indices: controls.pixel_mixup(seed, indices, train_set),
             "cut-mix": lambda indices: controls.cut_mix(seed, indices, train_set),
+            "soft-cut-mix": lambda indices: controls.cut_mix(seed, indices, train_set, soft=True),
+            "sharpened": lambda indices: controls.sharpened(seed, indices, train_set),
         }
         paths = [path for path in images.ood_sets(IMAGES) if ImageFile(path).role == "val-near"]
         if paths:

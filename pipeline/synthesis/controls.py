@@ -2,18 +2,22 @@
 
 import numpy as np
 import torch
+from skimage.filters import gaussian
 from torch import Tensor
 
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.latents import Latents
 from pipeline.learning.batches import shuffled
+from pipeline.synthesis.cures import details
 from pipeline.synthesis.randomness import generator, normal
 
-NAMES = ("noise", "pixel-mixup", "cut-mix", "synthetic-id", "decoded-id", "real")  # what data/controls may hold
+# what data/controls may hold
+NAMES = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "synthetic-id", "decoded-id", "real")
 GAUSSIAN_STD = 64.0  # grey levels around the middle grey
 SHARE = (0.3, 0.7)  # of the first image in a pixel mixture
 AREA = (0.25, 0.75)  # of the image that a cut-mix takes from the second
+SOFT = 1 / 16  # of the image's side: standard deviation of the blur of a soft cut-mix's edge
 
 
 Drawn = tuple[Tensor, Tensor, Tensor]  # pixels uint8 (n, channels, size, size); rows of the ID images that each was
@@ -67,8 +71,13 @@ def pixel_mixup(seed: int, indices: range, id_set: ImageSet) -> Drawn:
     return torch.from_numpy(np.stack(images)), torch.tensor(rows), torch.tensor(shares, dtype=torch.float32)
 
 
-def cut_mix(seed: int, indices: range, id_set: ImageSet) -> Drawn:
-    """A square of one ID image in another of a different class (CutMix, Yun et al. 2019, as outliers)."""
+def cut_mix(seed: int, indices: range, id_set: ImageSet, soft: bool = False) -> Drawn:
+    """A square of one ID image in another of a different class (CutMix, Yun et al. 2019, as outliers).
+
+    Args:
+        soft: blur the square's edge and nothing else: the same content without a new edge. What `cut-mix` gains and
+            this does not, is gained by the edge.
+    """
     labels, pixels = id_set.labels.numpy(), id_set.pixels.numpy()
     size = pixels.shape[-1]
     images, rows, shares = [], [], []
@@ -77,12 +86,23 @@ def cut_mix(seed: int, indices: range, id_set: ImageSet) -> Drawn:
         first, second = _two_images(random, labels)
         side = max(1, round(size * random.uniform(*AREA) ** 0.5))
         top, left = random.integers(0, size - side + 1, size=2)
-        image = pixels[first].copy()
-        image[:, top : top + side, left : left + side] = pixels[second][:, top : top + side, left : left + side]
-        images.append(image)
+        square = np.zeros((size, size))
+        square[top : top + side, left : left + side] = 1
+        if soft:
+            square = gaussian(square, SOFT * size, mode="nearest")
+        mixed = (1 - square) * pixels[first] + square * pixels[second]
+        images.append(mixed.round().astype(np.uint8))
         rows.append((first, second))
-        shares.append(1 - side**2 / size**2)
+        shares.append(1 - square.mean())
     return torch.from_numpy(np.stack(images)), torch.tensor(rows), torch.tensor(shares, dtype=torch.float32)
+
+
+def sharpened(seed: int, indices: range, id_set: ImageSet) -> Drawn:
+    """ID images with their details doubled: nothing unknown but sharpness. What helps as much, helps by sharpness."""
+    rows = in_passes(seed, indices, len(id_set))
+    images = id_set.pixels[rows].float()
+    pixels = (images + details(images)).round().clamp(0, 255).to(torch.uint8)
+    return pixels, rows[:, None].repeat(1, 2), torch.ones(len(rows))
 
 
 def redraw(seed: int, indices: range, encoded: Latents) -> Candidates:

@@ -37,6 +37,14 @@ class Model:
     residual: Tensor
 
 
+def details(images: Tensor) -> Tensor:
+    """What a small binomial blur takes from images (n, channels, size, size): added to them it sharpens."""
+    line = torch.tensor([0.25, 0.5, 0.25])
+    channels = images.shape[1]
+    kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
+    return images - functional.conv2d(functional.pad(images, [1] * 4, mode="replicate"), kernel, groups=channels)
+
+
 def _residual(images: Tensor, model: Model) -> Tensor:
     """Add what the decoder loses of the ID image."""
     return images + model.residual
@@ -57,17 +65,14 @@ def _histogram(images: Tensor, model: Model) -> Tensor:
 
 def _sharpness(images: Tensor, model: Model) -> Tensor:
     """Blur or sharpen each image until its mean absolute Laplacian is that of its ID image, as far as that goes."""
-    line = torch.tensor([0.25, 0.5, 0.25])
-    channels = images.shape[1]
-    kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
-    details = images - functional.conv2d(functional.pad(images, [1] * 4, mode="replicate"), kernel, groups=channels)
+    fine = details(images)
     wanted = sharpness(model.pixels)
     low, high = torch.full_like(wanted, -1), torch.full_like(wanted, STRONGEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        above = sharpness((images + middle[:, None, None, None] * details).clamp(0, 255)) > wanted
+        above = sharpness((images + middle[:, None, None, None] * fine).clamp(0, 255)) > wanted
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return images + low[:, None, None, None] * details
+    return images + low[:, None, None, None] * fine
 
 
 Cure = Callable[[Tensor, Model], Tensor]  # float32 images in grey levels (n, channels, size, size)

@@ -1,11 +1,13 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate, gaussian_filter
 from torch import Tensor
 
 from pipeline.artifacts.images import ImageSet
-from pipeline.synthesis.controls import cut_mix, noise_images, pixel_mixup
+from pipeline.synthesis.controls import cut_mix, noise_images, pixel_mixup, sharpened
 
 ID_SET = ImageSet(
     torch.randint(0, 256, (30, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
@@ -57,3 +59,25 @@ def test_cut_mix_takes_a_square_of_the_second_image() -> None:
         assert area == pytest.approx(1 - float(share), abs=0.05)
         rows, columns = torch.nonzero(~from_first, as_tuple=True)
         assert abs(int(rows.max() - rows.min()) - int(columns.max() - columns.min())) <= 1
+
+
+def test_soft_cut_mix_is_the_same_square_with_its_edge_blurred() -> None:
+    """Black and white images show the square itself; SciPy's filter is the reference."""
+    black_and_white = torch.tensor([0, 255] * 5, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 32, 32)
+    id_set = ImageSet(black_and_white, torch.arange(10) % 2, [str(i) for i in range(10)], ["a", "b"], "id")
+    hard, soft = cut_mix(4, range(20), id_set), cut_mix(4, range(20), id_set, soft=True)
+    assert torch.equal(hard[1], soft[1])
+    for image, blurred in zip(hard[0].double().numpy(), soft[0].double().numpy(), strict=True):
+        assert set(np.unique(image)) == {0, 255}
+        np.testing.assert_allclose(blurred[0], gaussian_filter(image[0], 2.0, mode="nearest"), atol=0.51)
+
+
+def test_sharpened_images_are_id_images_with_their_details_doubled() -> None:
+    images, rows, shares = sharpened(0, range(7, 40), ID_SET)
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    for image, row in zip(images.numpy(), rows[:, 0].tolist(), strict=True):
+        plain = ID_SET.pixels[row].double().numpy()
+        blurred = np.stack([correlate(channel, kernel, mode="nearest") for channel in plain])
+        np.testing.assert_allclose(image, (2 * plain - blurred).clip(0, 255), atol=0.51)
+    assert shares.tolist() == [1.0] * 33
+    assert torch.equal(sharpened(0, range(10, 12), ID_SET)[0], images[3:5])
