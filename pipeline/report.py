@@ -23,10 +23,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pipeline import params, timings
 from pipeline.artifacts import images
 from pipeline.artifacts.files import read_json, replacing
+from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import IMAGES, METRICS, REPORT
 from pipeline.artifacts.pictures import COLUMNS, contact_sheet
 from pipeline.console import say
 from pipeline.evaluation import alarms
+from pipeline.evaluation.matching import AROUND, at_equal_sharpness, sharpness_of
 from pipeline.reporting import figures, tables
 from pipeline.reporting.tables import Differences, Found
 
@@ -53,6 +55,10 @@ class Results:
         # a set that was given to us may hold the controls too
         names = dict.fromkeys(params.read(f"train.{name}", str) for name in ("outliers", "controls"))
         self.folders = [Path(name) for name in names]
+        paths = [IMAGES / "test.parquet", *images.ood_sets(IMAGES)]
+        sharp = {path.stem: sharpness_of(ImageFile(path)) for path in paths if path.stem in set(self.scores["set"])}
+        shown = dict.fromkeys((self.detector, "own"))
+        self.matched = {name: at_equal_sharpness(self.scores, name, sharp) for name in shown if name in self.scores}
         self.datasets = [read_json(folder / "dataset.json") for folder in self.folders]
 
     @property
@@ -190,6 +196,11 @@ def paste(results: Results, note: str) -> str:
             if others := compared(results, name):
                 title = f"{results.recipe} minus each other recipe, {name}, in points, with 95 % intervals. {note}"
                 frames[title] = tables.differences_frame(others)
+    for name, found in results.matched.items():
+        title = (
+            f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID images around it. {note}"
+        )
+        frames[title] = tables.groups_frame(found)
     frames[f"AUROC by test set, {results.detector}, in %. {note}"] = tables.sets_frame(results.sets, results.told)
     parts = [f"# Results: {results.manifest['title']}\n"]
     parts += [f"{title.strip()}\n\n{tables.markdown(frame)}\n" for title, frame in frames.items()]
@@ -211,7 +222,7 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
         against={name: rows for name in detectors if (rows := compared(results, name))},
-        sets=results.sets, told=results.told, warnings=results.warnings(),
+        matched=results.matched, around=AROUND, sets=results.sets, told=results.told, warnings=results.warnings(),
         shortcuts=results.shortcuts, figures=drawn, pictures=pictures, mistakes=mistakes(results),
         datasets=results.datasets, manifest=results.manifest, costs=costs(),
         seeds=params.read("train.seeds", list), versions=provenance(), resamples=params.read("score.resamples", int),

@@ -43,7 +43,7 @@ def measure(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["recipe", "seed", "detector", "set", "role", *METRICS, "constant"])
 
 
-def _spread(values: pd.Series) -> dict[str, float]:
+def spread(values: pd.Series) -> dict[str, float]:
     """Mean and standard deviation over seeds (ddof 0), to 4 decimals of a percent."""
     return {"mean": round(float(values.mean()), 4), "std": round(float(values.std(ddof=0)), 4)}
 
@@ -79,7 +79,7 @@ def summarise(
     summary: dict[str, Any] = {}
     for recipe, own in accuracies[accuracies["split"] == split].groupby("recipe", sort=False, observed=True):
         for name in names:
-            entry: dict[str, Any] = {"id_accuracy": _spread(own["accuracy"])}
+            entry: dict[str, Any] = {"id_accuracy": spread(own["accuracy"])}
             entry |= {group: by_role[key] for group, role in roles.items() if (key := (recipe, name, role)) in by_role}
             entry["sets"] = {one: by_set[key] for one in sets if (key := (recipe, name, one)) in by_set}
             summary.setdefault(str(recipe), {})[name] = entry
@@ -98,7 +98,7 @@ def flagged_decoded(scores: pd.DataFrame) -> dict[str, Any]:
         thresholds = known[known["recipe"] == recipe].groupby("seed")[names].quantile(1 - FLAGGED_ID)
         flagged = own[names].to_numpy() > thresholds.loc[own["seed"]].to_numpy()
         shares = 100 * pd.DataFrame(flagged, columns=names).groupby(own["seed"].to_numpy()).mean()
-        found[str(recipe)] = {name: _spread(shares[name]) for name in names}
+        found[str(recipe)] = {name: spread(shares[name]) for name in names}
     return found
 
 

@@ -95,6 +95,12 @@ def sets_frame(sets: Mapping[str, Mapping[str, Any]], told: Mapping[str, tuple[s
     return pd.DataFrame(rows)
 
 
+def groups_frame(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """recipe -> near, far -> AUROC {mean, std}, a row a recipe."""
+    rows = [[recipe, *(_spread(groups.get(group)) for group in GROUPS)] for recipe, groups in found.items()]
+    return pd.DataFrame(rows, columns=["recipe", *(f"{group} {SHOWN['auroc']}" for group in GROUPS)])
+
+
 def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:
     """`against`, a row a reference, each difference with its 95 % interval and verdict."""
     columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
