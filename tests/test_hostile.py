@@ -10,6 +10,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import zlib
@@ -37,6 +39,7 @@ from pipeline.learning.networks import Classifier
 from pipeline.learning.pools import whole
 from pipeline.serving import open_set, predict
 from pipeline.sources.folder import Settings as FolderSettings
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(60)]
 RANDOM = np.random.default_rng(0)
@@ -532,3 +535,13 @@ def test_reading_does_not_leave_threads_behind(model: Path, tmp_path: Path) -> N
         (tmp_path / "a.png").write_bytes(b"")
         list(predict.predict(open_set.load(str(model), None), [tmp_path / "a.png"], 1))
     assert threading.active_count() <= before + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["image", "shards", "settings"])
+def test_fuzzed_along_new_branches(target: str, fault: Callable[[str, str, str], None]) -> None:
+    pytest.importorskip("atheris")
+    command = [sys.executable, "-m", "tests.fuzz", target, "-runs=20000", "-max_len=12000", "-seed=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Done 20000 runs" in done.stderr, done.stderr[-3000:]
+    fault(f"`{target}` by atheris", "20,000 inputs", "an error in a line, or read")

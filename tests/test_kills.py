@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from tests.test_pipeline import digests
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 LONG = [name if name != "train" else "train penumbra" for name in STAGES if name not in ("score", "report")]
+ROOM = 16_384  # bytes left on the file system: room for a lock and little else
 IN_A_ROW = 5  # kills before a run may come to its end
 FEW = ("boundary", "infer")  # in the normal suite
 OUTPUTS = {
@@ -106,6 +107,39 @@ def test_a_disk_that_is_full(unfinished: tuple[str, Path], fault: Callable[[str,
     assert last and "cannot be written" in last[-1], said
     assert digests(folder) == before and not [path for path in hidden(folder) if "partial" in path.name]
     fault(f"stage `{stage}`", "disk that is full", "one line says so; the old output is untouched")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The `data` of a project on a file system of 64 MB in memory."""
+    data = tmp_path / "work/data"
+    data.mkdir(parents=True)
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(data)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("may not mount a file system")
+    yield data
+    subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
+@pytest.mark.parametrize("stage", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in LONG])
+def test_a_small_file_system_that_fills_up(
+    stage: str, project: Path, small_disk: Path, fault: Callable[[str, str, str], None]
+) -> None:
+    folder = make_project(small_disk.parent, toy_params())
+    shutil.copytree(project / "data", small_disk, dirs_exist_ok=True)
+    before, filler = digests(folder), small_disk / ".filler"
+    filler.write_bytes(b"0" * (shutil.disk_usage(small_disk).free - ROOM))
+    process = start(folder, stage)
+    _, said = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in said, said
+    assert "cannot be written" in said.strip().splitlines()[-1], said
+    assert digests(folder) == before | {f"data/{filler.name}": digests(folder)[f"data/{filler.name}"]}
+    filler.unlink()
+    assert start(folder, stage).wait() == 0
+    assert digests(folder) == before and not hidden(folder)
+    fault(f"stage `{stage}`", "file system that fills up", "one line says so; run again with room: the same bytes")
 
 
 @pytest.mark.parametrize("unfinished", ["boundary"], indirect=True)
