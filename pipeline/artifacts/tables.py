@@ -21,9 +21,10 @@ def tensor_column(values: Tensor) -> pa.Array:
 
 
 def column_tensor(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `tensor_column`: a float32 tensor (n, *shape)."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(np.array(flat, dtype=np.float32)).view(-1, *shape)
+    """The inverse of `tensor_column`: a float32 tensor (n, *shape), the one copy that is made."""
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    none = np.empty(0, np.float32)  # a column may have no chunk
+    return torch.from_numpy(np.concatenate([none, *flat], dtype=np.float32, casting="unsafe")).view(-1, *shape)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], about: dict) -> None:
