@@ -143,8 +143,8 @@ def mistakes(results: Results) -> list[Found]:
 def costs() -> list[dict[str, Any]]:
     """Seconds and peak memory of each stage that ran in this checkout, in the pipeline's order."""
     found = timings.load()
-    order = ["prepare", "autoencoder", "encode", "teacher", "boundary", "diffusion", "embedding", "mixup", "shards"]
-    order += [name for name in found if name.startswith("train@")]
+    order = ["prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup"]
+    order += ["shards", *(name for name in found if name.startswith("train@"))]
     return [{"stage": name} | found[name] for name in [*order, "infer", "score"] if name in found]
 
 
