@@ -294,6 +294,8 @@ SHARDS: dict[str, Members | bytes] = {
     "latent that promises 2 TB": [*sample(latent_npy=npy_header("(1000000, 1000000)")), *SECOND],
     "latent of negative shape": [*sample(latent_npy=npy_header("(-1, 2, 2)")), *SECOND],
     "latent header of code": [*sample(latent_npy=npy_header("__import__('os').mkdir('pwned')")), *SECOND],
+    "latent header that ends in the middle": [*sample(latent_npy=npy_header("(4, 2, 2"), png=GOOD), *SECOND],
+    "latent header of 5,000 brackets": [*sample(latent_npy=npy_header("(" * 5000)), *SECOND],
     "latent of float64": [*sample(latent_npy=npy(LATENT.astype(np.float64))), *SECOND],
     "latent of text": [*sample(latent_npy=npy(np.array(["x"]))), *SECOND],
     "latent of two dimensions": [*sample(latent_npy=npy(LATENT[0])), *SECOND],

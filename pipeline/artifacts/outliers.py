@@ -210,7 +210,7 @@ def latent_of(sample: Sample, name: str) -> np.ndarray:
         array = np.frombuffer(sample.latent, np.float16, offset=file.tell()).reshape(shape)
         if not np.isfinite(array).all():
             raise ValueError("NaN or infinite values")
-    except ValueError as error:
+    except Exception as error:  # NumPy reads the header as Python: its tokeniser's errors and others come through
         problem = f"{one_line(error)[:200]}; expected finite float16 (C, h, w)"
         raise UserError(f"{name}.latent.npy: {problem}; do not trust this set") from None
     return array
