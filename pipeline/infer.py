@@ -68,8 +68,7 @@ def jobs_of(file: ImageFile, count: int | None) -> list[Job]:
     """The jobs of a set, or of `count` of its images at even distances where it has more."""
     total = sum(file.sizes)
     rows = images.evenly(min(count or total, total), total)
-    found = [Job(file, piece, own) for piece, own in enumerate(images.by_piece(file.sizes, rows)) if len(own)]
-    return found
+    return [Job(file, piece, own) for piece, own in enumerate(images.by_piece(file.sizes, rows)) if len(own)]
 
 
 def load_jobs(settings: Params) -> list[Job]:

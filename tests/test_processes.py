@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -23,11 +26,14 @@ FEW = ["encode", "boundary", "shards", "infer"]
 SAME_BYTES = [stage for stage in OUTPUTS if stage in SHARED and stage not in ("teacher", "diffusion")]
 
 
-def launch(folder: Path, stage: str, launcher: str = TWO) -> subprocess.CompletedProcess[str]:
+def environment(**changes: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", LAUNCHER: launcher}
-    command = [sys.executable, "-m", "pipeline", *stage.split()]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | changes
+
+
+def launch(folder: Path, stage: str, launcher: str = TWO) -> subprocess.CompletedProcess[str]:
+    command, own = [sys.executable, "-m", "pipeline", *stage.split()], environment(**{LAUNCHER: launcher})
+    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture
@@ -52,6 +58,28 @@ def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path, sta
         assert not hidden(folder)
         found.append(digests(folder))
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", ["encode", "train penumbra"])
+def test_a_process_that_dies_takes_the_others_with_it(
+    copy: Path, stage: str, fault: Callable[[str, str, str], None]
+) -> None:
+    """And another run of both ends as one that was not disturbed."""
+    remove(copy, stage)
+    assert launch(copy, stage).returncode == 0
+    expected = digests(copy)
+    remove(copy, stage)
+    process = subprocess.Popen([*TWO.split(), "-m", "pipeline", *stage.split()], cwd=copy, env=environment())
+    while len(workers := psutil.Process(process.pid).children(recursive=True)) < 2:
+        time.sleep(0.1)
+    time.sleep(6)  # past the imports
+    workers[-1].kill()
+    assert process.wait(timeout=120) != 0
+    assert launch(copy, stage).returncode == 0
+    assert digests(copy) == expected and not hidden(copy)
+    fault(f"stage `{stage}`, two processes", "SIGKILL of one", "the other ends too; run again: the same bytes")
 
 
 def curve(folder: Path, term: str) -> np.ndarray:
@@ -86,9 +114,8 @@ def test_a_batch_that_does_not_divide_is_refused(copy: Path) -> None:
 
 
 def test_stages_of_one_process_are_refused(copy: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run([*TWO.split(), "-m", "pipeline", "score"], cwd=copy, env=os.environ | {"PATH": path},
-                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    command = [*TWO.split(), "-m", "pipeline", "score"]
+    done = subprocess.run(command, cwd=copy, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode != 0 and "error: score: started as 2 processes, but runs as one" in done.stderr
 
 
