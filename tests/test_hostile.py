@@ -540,6 +540,7 @@ def test_reading_does_not_leave_threads_behind(model: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("target", ["image", "shards", "settings"])
 def test_fuzzed_along_new_branches(target: str, fault: Callable[[str, str, str], None]) -> None:
     pytest.importorskip("atheris")

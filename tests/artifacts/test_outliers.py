@@ -22,7 +22,8 @@ from pipeline.artifacts.selection import Selection
 from pipeline.errors import UserError
 from pipeline.learning.pools import whole
 
-COUNTS = {"outliers": 240, "controls": 360}  # four and six methods of 60 images
+METHODS = ("boundary", "crossing", "embedding", "mixup")
+COUNTS = {"outliers": 240, "controls": 480}  # four and eight methods of 60 images
 
 
 @pytest.fixture(params=["outliers", "controls"])
@@ -95,7 +96,7 @@ def test_labels_tell_outliers_from_id_controls(project: Path) -> None:
         for name in ("outliers", "controls")
         for row in pq.read_table(project / f"data/{name}/index.parquet").to_pylist()
     }
-    outlying = {"boundary", "crossing", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "real"}
+    outlying = {*METHODS, "noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "real"}
     assert labels == dict.fromkeys(outlying, False) | {"synthetic-id": True, "decoded-id": True}
 
 

@@ -65,12 +65,12 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
         (
             "boundary", "crossing", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "synthetic-id",
-            "decoded-id", "real",
+            "decoded-id", "real", "soft-cut-mix", "sharpened",
         ),
         60,
     )  # fmt: skip
     assert {"id against mixup", "id against cut-mix"} <= set(about["audit"])  # the report shows them
-    assert [shard["samples"] for shard in about["shards"]] == [70] * 8 + [40]
+    assert [shard["samples"] for shard in about["shards"]] == [70] * 10 + [20]
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:
