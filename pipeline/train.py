@@ -6,8 +6,10 @@ data/curves/RECIPE/s<seed> (loss terms over time, by dvclive).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
+import sqlite3
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,12 +131,26 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     return found, accuracy(logits, val_set.labels)
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in a line where dvclive, or the cache of DVC that it opens, cannot be written."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"{folder}: cannot be written ({error}); free space or fix the permissions") from None
+
+
 def draw_curves(live: Live, row: Row) -> None:
-    """Add a row of the history to the curves on disk."""
+    """Add a row of the history to the curves on disk.
+
+    Raises:
+        UserError: they cannot be written.
+    """
     live.step = int(row["step"])
-    for name, value in row.items():
-        if name != "step":
-            live.log_metric(name, value)
+    with _writing(Path(live.dir)):
+        for name, value in row.items():
+            if name != "step":
+                live.log_metric(name, value)
 
 
 def save(model: Classifier, folder: Path, about: dict[str, Any], val_set: ImageSet, batch: int) -> float:
@@ -182,7 +198,9 @@ def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredi
     with ExitStack() as stack:
         kept = Kept(checkpoint, [recipe.model_dump(), found.inputs])
         if is_first():
-            live = Live(str(CURVES / name / f"s{seed}"), report=None, save_dvc_exp=False, dvcyaml=None)
+            folder = CURVES / name / f"s{seed}"
+            with _writing(folder):
+                live = Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None)
             kept = replace(kept, look=partial(draw_curves, stack.enter_context(live)))
         train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
     return model
