@@ -57,9 +57,11 @@ def main() -> None:
     with replacing_together(MODELS / "teacher") as folder:
         for own, checkpoint in checkpoints.items():
             model = train(own, settings, train_file, pool, checkpoint)
-            if own == seed and is_first():
+            if not is_first():
+                continue
+            if own == seed:
                 model.save_pretrained(folder)
-            if own in settings.trunks and is_first():
+            if own in settings.trunks:
                 model.save_pretrained(folder / "trunks" / f"s{own}")
             right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
             say(f"teacher: seed {own}: {right:.1%} of validation images right")

@@ -22,7 +22,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing_together, write_json
+from pipeline.artifacts.files import replacing_together, unwritable, write_json
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
@@ -137,7 +137,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{folder}: cannot be written ({error}); free space or fix the permissions") from None
+        raise unwritable(folder, error) from None
 
 
 def draw_curves(live: Live, row: Row) -> None:

@@ -38,6 +38,11 @@ def _is_unwritable(error: Exception) -> bool:
     return error.errno in UNWRITABLE if isinstance(error, OSError) else "I/O error" in str(error)
 
 
+def unwritable(place: Path, error: Exception) -> UserError:
+    """What is said of a file or folder that could not be written."""
+    return UserError(f"{place}: cannot be written ({error}); free space or fix the permissions")
+
+
 def _partial(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
@@ -63,7 +68,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _remove_quietly(partial)
         if not _is_unwritable(error):
             raise
-        raise UserError(f"{target}: cannot be written ({error}); free space or fix the permissions") from None
+        raise unwritable(target, error) from None
     except BaseException:
         _remove_quietly(partial)
         raise
@@ -96,7 +101,7 @@ def alone(name: str) -> Iterator[None]:
     except Timeout:
         raise UserError(f"{name}: another run of it is at work in {Path.cwd()}; wait for its end, or stop it") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); free space or fix the permissions") from None
+        raise unwritable(path, error) from None
     try:
         yield
     finally:

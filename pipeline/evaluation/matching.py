@@ -18,11 +18,8 @@ AROUND = 50  # ID images that an OOD image is held against
 
 def sharpness_of(file: ImageFile) -> pd.Series:
     """Sharpness of every image of a set by its key, from a piece at a time."""
-    parts = [
-        pd.Series(sharpness(file.load(piece)[0]).double().numpy(), file.names(piece)[0])
-        for piece in range(len(file.sizes))
-    ]
-    return pd.concat(parts)
+    parts = map(file.read, range(len(file.sizes)))
+    return pd.concat([pd.Series(sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
 
 
 def matched_auroc(known: np.ndarray, unknown: np.ndarray, of_known: np.ndarray, of_unknown: np.ndarray) -> float:

@@ -19,9 +19,8 @@ class Neighbours:
     """
 
     def __init__(self, references: Tensor):
-        self.centre = references.mean(
-            dim=0, dtype=torch.float64
-        ).float()  # small vectors lose fewer digits in the product
+        # small vectors lose fewer digits in the product
+        self.centre = references.mean(dim=0, dtype=torch.float64).float()
         self.references = references.float() - self.centre
         self.squares = self.references.square().sum(dim=1)
 
