@@ -13,12 +13,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline import STAGES
 from pipeline.errors import UserError
 
-STAGES = (
-    "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards",
-    "train", "infer", "score", "report",
-)  # fmt: skip
 PER_RECIPE = ("train",)
 SHARED = ("encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards", "train", "infer")
 # The variable of the environment that says how to start the shared stages. It is not in params.yaml: where a stage runs

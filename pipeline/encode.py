@@ -15,6 +15,7 @@ from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
 from pipeline.artifacts.parts import Part, Parts, fingerprint, parts
+from pipeline.artifacts.pieces import Piece, by_file, pieces_of
 from pipeline.console import say
 from pipeline.processes import is_first
 from pipeline.synthesis import autoencoder as space
@@ -22,33 +23,31 @@ from pipeline.synthesis import autoencoder as space
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]
 
 
-def write(files: list[ImageFile], jobs: list[tuple[ImageFile, int]], made: Parts) -> None:
+def write(pieces: list[Piece], made: Parts) -> None:
     """Write the latents of each set, a piece at a time."""
     with replacing(LATENTS) as folder:
-        for file in files:
-            own = (_part(file, piece, made[i]) for i, (of, piece) in enumerate(jobs) if of is file)
-            latents.write(folder / f"{file.path.stem}.arrow", own, made[0]["mean"].shape[1:])
+        for file, own in by_file(pieces):
+            found = (_part(piece, made[i]) for i, piece in own)
+            latents.write(folder / f"{file.path.stem}.arrow", found, made[0]["mean"].shape[1:])
             say(f"encode: {file.path.stem}: {sum(file.sizes)} images")
 
 
-def _part(file: ImageFile, piece: int, columns: Part) -> Latents:
-    keys, labels = file.names(piece)
+def _part(piece: Piece, columns: Part) -> Latents:
+    keys, labels = piece.names()
     return Latents(keys, labels, columns["mean"], columns["std"])
 
 
 def main() -> None:
     running, size = params.read("encode", space.Running), params.read("autoencoder.size", int)
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(Accelerator().device)
-    files = [ImageFile(path) for path in PATHS]
-    jobs = [(file, piece) for file in files for piece in range(len(file.sizes))]
+    pieces = [piece for path in PATHS for piece in pieces_of(ImageFile(path))]
 
     def encode(i: int) -> Part:
-        file, piece = jobs[i]
-        mean, std = space.encode(autoencoder, file.load(piece)[0], size, running)
+        mean, std = space.encode(autoencoder, pieces[i].images(), size, running)
         return {"mean": mean, "std": std}
 
     inputs = fingerprint(*PATHS, MODELS / "autoencoder")
     identity = {"running": running.model_dump(), "size": size, "inputs": inputs}
-    with parts(LATENTS.with_name(".latents.parts"), identity, len(jobs), encode, "encode") as made:
+    with parts(LATENTS.with_name(".latents.parts"), identity, len(pieces), encode, "encode") as made:
         if is_first():
-            write(files, jobs, made)
+            write(pieces, made)

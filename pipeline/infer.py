@@ -22,6 +22,7 @@ from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
 from pipeline.artifacts.parts import Parts, fingerprint, parts
+from pipeline.artifacts.pieces import Piece, by_file, pieces_of
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.evaluation import image_detectors
@@ -46,38 +47,13 @@ class Model:
     own: str
 
 
-@dataclass(frozen=True)
-class Job:
-    """Some rows of one piece of an image set: what is read, and judged by every model, at a time."""
-
-    file: ImageFile
-    piece: int
-    rows: Tensor
-
-    def images(self) -> Tensor:
-        """Pixels, uint8 (n, channels, size, size)."""
-        return self.file.load(self.piece)[0][self.rows]
-
-    def names(self) -> tuple[list[str], Tensor]:
-        """Keys and labels."""
-        keys, labels = self.file.names(self.piece)
-        return [keys[row] for row in self.rows.tolist()], labels[self.rows]
-
-
-def jobs_of(file: ImageFile, count: int | None) -> list[Job]:
-    """The jobs of a set, or of `count` of its images at even distances where it has more."""
-    total = sum(file.sizes)
-    rows = images.evenly(min(count or total, total), total)
-    return [Job(file, piece, own) for piece, own in enumerate(images.by_piece(file.sizes, rows)) if len(own)]
-
-
-def load_jobs(settings: Params) -> list[Job]:
-    """The jobs of every image set: the ID splits, the OOD sets, and decoded ID images where the controls bring them."""
+def load_pieces(settings: Params) -> list[Piece]:
+    """The pieces of every image set: ID splits, OOD sets, and decoded ID images where the controls bring them."""
     paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
     files = [ImageFile(path) for path in [*paths, *([decoded] if decoded.exists() else [])]]
     counts = [settings.train_images if file.path == IMAGES / "train.parquet" else None for file in files]
-    return [job for file, count in zip(files, counts, strict=True) for job in jobs_of(file, count)]
+    return [piece for file, count in zip(files, counts, strict=True) for piece in pieces_of(file, count)]
 
 
 def scores_of(model: Classifier, pixels: Tensor, settings: Params) -> dict[str, Tensor]:
@@ -122,36 +98,35 @@ def load_model(folder: Path) -> Model:
     return Model(name, classifier, read_json(folder / "detector.json")["score"])
 
 
-def write(found: list[Model], jobs: list[Job], made: Parts) -> None:
+def write(found: list[Model], pieces: list[Piece], made: Parts) -> None:
     """Write the outputs of every model on every set, a piece at a time."""
-    files = list(dict.fromkeys(job.file for job in jobs))
     with replacing(OUTPUTS) as target:
         for model in found:
-            for file in files:
-                own = (_part(job, made.load(i, f"{model.name} ")) for i, job in enumerate(jobs) if job.file is file)
-                outputs.write(outputs.path_of(target / model.name, file.path.stem, file.role), own)
+            for file, own in by_file(pieces):
+                parts_of = (_part(piece, made.load(i, f"{model.name} ")) for i, piece in own)
+                outputs.write(outputs.path_of(target / model.name, file.path.stem, file.role), parts_of)
             head = model.classifier.head
             outputs.write_head(target / model.name / "head.parquet", Head(head.weight.cpu(), head.bias.cpu()))
 
 
-def _part(job: Job, columns: dict[str, Tensor]) -> Outputs:
+def _part(piece: Piece, columns: dict[str, Tensor]) -> Outputs:
     logits, features = columns.pop("logits"), columns.pop("features")
     scores = {name.removeprefix("score "): values.numpy() for name, values in columns.items()}
-    return Outputs(*job.names(), logits, features, scores)
+    return Outputs(*piece.names(), logits, features, scores)
 
 
 def main() -> None:
     settings, folders = params.read("infer", Params), model_folders()
-    found, jobs = [load_model(folder) for folder in folders], load_jobs(settings)
+    found, pieces = [load_model(folder) for folder in folders], load_pieces(settings)
 
     def make(i: int) -> dict[str, Tensor]:
-        pixels = jobs[i].images()
+        pixels = pieces[i].images()
         columns = {model.name: outputs_of(model, pixels, settings) for model in found}
         return {f"{name} {column}": values for name, own in columns.items() for column, values in own.items()}
 
-    inputs = fingerprint(*folders, *dict.fromkeys(job.file.path for job in jobs))
+    inputs = fingerprint(*folders, *dict.fromkeys(piece.file.path for piece in pieces))
     identity = {"settings": settings.model_dump(), "models": [model.name for model in found], "inputs": inputs}
-    with parts(OUTPUTS.with_name(".outputs.parts"), identity, len(jobs), make, "infer") as made:
+    with parts(OUTPUTS.with_name(".outputs.parts"), identity, len(pieces), make, "infer") as made:
         if is_first():
-            write(found, jobs, made)
-    say(f"infer: {len(found)} models, {sum(len(job.rows) for job in jobs)} images")
+            write(found, pieces, made)
+    say(f"infer: {len(found)} models, {sum(len(piece.rows) for piece in pieces)} images")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline import params
 from pipeline.artifacts import images
+from pipeline.artifacts.codec import decode, encode_png
 from pipeline.artifacts.files import replacing, sha256, write_json
 from pipeline.artifacts.images import Picture, Preprocessing, Role
 from pipeline.artifacts.layout import IMAGES
@@ -50,10 +51,10 @@ def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> 
     """
     for item in items:
         data = item.read()
-        pixels = images.decode(data, item.key, convert=form.source != "digits", upright=form.source == "folder")
+        pixels = decode(data, item.key, convert=form.source != "digits", upright=form.source == "folder")
         seen = conform(pixels, item.key, form.size, form.channels, form.resize)
         facts.note(data, seen, item.label, measured)
-        yield Picture(item.key, data if seen is pixels else images.encode_png(seen), item.label)
+        yield Picture(item.key, data if seen is pixels else encode_png(seen), item.label)
 
 
 def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:

@@ -20,7 +20,7 @@ import torch
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline import params, timings
+from pipeline import STAGES, params, timings
 from pipeline.artifacts import images
 from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.images import ImageFile
@@ -143,9 +143,8 @@ def mistakes(results: Results) -> list[Found]:
 def costs() -> list[dict[str, Any]]:
     """Seconds and peak memory of each stage that ran in this checkout, in the pipeline's order."""
     found = timings.load()
-    order = ["prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup"]
-    order += ["shards", *(name for name in found if name.startswith("train@"))]
-    return [{"stage": name} | found[name] for name in [*order, "infer", "score"] if name in found]
+    place = {name: STAGES[:-1].index(stage) for name in found if (stage := name.split("@")[0]) in STAGES[:-1]}
+    return [{"stage": name} | found[name] for name in sorted(place, key=place.__getitem__)]
 
 
 def inline(png: bytes) -> str:

@@ -30,10 +30,8 @@ from pipeline.evaluation.detectors import DETECTORS
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.learning.networks import backbone
 from pipeline.params import Place, like
-from pipeline.synthesis import cures
 from pipeline.synthesis.autoencoder import Running
 from pipeline.synthesis.controls import NAMES
-from pipeline.synthesis.filters import FILTERS
 
 # a folder, and a part of a DVC stage's name
 RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
@@ -66,14 +64,9 @@ def _unknown(place: Place, names: list[str], known: list[str]) -> Iterator[Probl
 
 def _of_shards(own: dict[str, Any]) -> Iterator[Problem]:
     settings: shards.Params = own["shards"]
-    yield from _unknown(("shards", "filters"), settings.filters, list(FILTERS))
     for pool in settings.methods:
         method = pool.split("+")[0]
         yield from _unknown(("shards", "methods"), [method], list(METHODS))
-        try:
-            cures.check(pool)
-        except UserError as error:
-            yield ("shards", "methods"), str(error).split(": ", 2)[-1]
         if method in METHODS and own[method].count < settings.per_method:
             yield (method, "count"), f"{own[method].count}, expected at least shards.per_method = {settings.per_method}"
     if len(set(settings.methods)) < len(settings.methods):

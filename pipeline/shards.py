@@ -10,29 +10,30 @@ Why: this is what teams share. Equal counts of every method, so that methods can
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import candidates, images, latents, models
 from pipeline.artifacts.candidates import Candidates, Method
+from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.files import replacing_together, sha256
 from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.parts import fingerprint, parts, ranges
-from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
-from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis import controls, cures, filters, inspection
 from pipeline.synthesis.controls import Drawn
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
-from pipeline.synthesis.packing import publish
+from pipeline.synthesis.packing import pack
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 # of params.yaml, which decide the outliers
@@ -50,6 +51,22 @@ class Params(params.Section):
     filters: list[str]
     max_id_like: Annotated[float, Field(ge=0, le=1)]
     licence: str
+
+    @field_validator("methods")
+    @classmethod
+    def _known_cures(cls, pools: list[str]) -> list[str]:
+        for pool in pools:
+            cures.check(pool)
+        return pools
+
+    @field_validator("filters")
+    @classmethod
+    def _known_filters(cls, names: list[str]) -> list[str]:
+        known = list(filters.FILTERS)
+        if unknown := [name for name in names if name not in known]:
+            near = params.like(unknown[0], known)
+            raise ValueError(f"unknown {unknown[0]!r}{near}; expected some of {', '.join(known)}")
+        return names
 
 
 class Shards:
@@ -74,6 +91,11 @@ class Shards:
         self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
         inputs = fingerprint(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
         self.identity = [running.model_dump(), settings.neighbours, seed, inputs]
+
+    @cached_property
+    def decoded_val(self) -> Tensor:
+        """The ID validation images as the decoder shows them."""
+        return self.judge.decode(self.latents["val"].mean)
 
     @property
     def packing(self) -> tuple[list[str], int, int, int]:
@@ -173,12 +195,12 @@ def write_decoded_test(path: Path, source: Shards) -> None:
     """ID test images as the decoder shows them: what a classifier that learned "decoded" would flag."""
     encoded = source.latents["test"]
     rows = zip(encoded.keys, source.judge.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
-    pictures = [Picture(key, images.encode_png(pixels), label) for key, pixels, label in rows]
+    pictures = [Picture(key, encode_png(pixels), label) for key, pixels, label in rows]
     images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
 
 
-def describe(source: Shards) -> dict[str, Any]:
-    """What dataset.json says of the ID set, the generators and the parameters that made it."""
+def describe(source: Shards, groups: list[Judged]) -> dict[str, Any]:
+    """What dataset.json says of the ID set, the generators, the parameters that made it, and the audit."""
     settings, train_set = source.settings, source.train_set
     generators = {
         name: {
@@ -202,32 +224,24 @@ def describe(source: Shards) -> dict[str, Any]:
         "generators": generators,
         "params": {name: params.read(name, dict) for name in SECTIONS},
         "seed": source.seed,
+        "audit": inspection.shortcuts(source.judge, source.val_set, source.decoded_val, groups),
     }
 
 
 def main() -> None:
     settings, seed = params.read("shards", Params), params.read("seed", int)
-    if unknown := set(settings.filters) - set(filters.FILTERS):
-        known = ", ".join(filters.FILTERS)
-        raise UserError(f"params.yaml: shards.filters: unknown {sorted(unknown)}; expected some of {known}")
-    for name in settings.methods:
-        cures.check(name)
     with ExitStack() as kept:
         source = Shards(settings, seed, kept)
-        judged, others, about = source.outliers(), source.controls(), describe(source)
-        decoded = source.judge.decode(source.latents["val"].mean)
-        told = {"id against decoded id": audit.telltale(source.val_set.pixels, decoded)}
+        judged, others = source.outliers(), source.controls()
         with replacing_together(OUTLIERS) as folder:
-            found = {"audit": told | inspection.shortcuts(source.judge, source.val_set, decoded, judged)}
-            publish(folder, "outliers", judged, about | found, *source.packing)
+            packed = pack(folder, "outliers", judged, *source.packing)
             if is_first():
+                packed.document(folder, describe(source, judged))
                 inspection.draw_map(folder / "latent-map.png", source.judge, judged, settings.per_method)
         with replacing_together(CONTROLS) as folder:
-            found = {
-                "audit": told | inspection.shortcuts(source.judge, source.val_set, decoded, others),
-                "quality": inspection.measure_quality(source.judge, source.val_set, others),
-            }
-            publish(folder, "controls", others, about | found, *source.packing)
+            packed = pack(folder, "controls", others, *source.packing)
             if is_first():
+                quality = inspection.measure_quality(source.judge, source.val_set, others)
+                packed.document(folder, describe(source, others) | {"quality": quality})
                 write_decoded_test(folder / "decoded-test.parquet", source)
                 inspection.draw_classes(folder / "class-grid.png", source.train_set.classes, others)

@@ -20,7 +20,7 @@ from PIL import Image
 with atheris.instrument_imports(include=["pipeline"]):
     from pipeline import schema
     from pipeline.artifacts import outliers
-    from pipeline.artifacts.images import FORMATS, decode
+    from pipeline.artifacts.codec import FORMATS, decode
     from pipeline.errors import UserError
 
 PRESET = Path(schema.__file__).parent / "presets/digits.yaml"

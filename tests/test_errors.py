@@ -328,7 +328,7 @@ class TestStages:
 
 
 def test_a_png_that_claims_to_be_huge_is_refused() -> None:
-    from pipeline.artifacts.images import decode
+    from pipeline.artifacts.codec import decode
     from pipeline.errors import UserError
 
     buffer = io.BytesIO()

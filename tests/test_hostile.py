@@ -1,7 +1,7 @@
 """What others hand us is not to be trusted: images, outlier shards, outputs, model folders.
 
 Every case ends in an error that names the cause, in a recorded skip, or in the right result; never in a crash, in code
-that runs, in a hang or in a silent wrong result. `pytest -m faults --faults docs/reliability.md` writes the table.
+that runs, in a hang or in a silent wrong result. `pytest -m faults --faults=docs/reliability.md` writes the table.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipeline.artifacts import outliers, outputs, sharing
-from pipeline.artifacts.images import FORMATS
+from pipeline.artifacts.codec import FORMATS
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection

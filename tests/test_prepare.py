@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision import transforms
 
 from pipeline import prepare
-from pipeline.artifacts.images import OOD_LABEL, decode, encode_png, load
+from pipeline.artifacts.codec import decode, encode_png
+from pipeline.artifacts.images import OOD_LABEL, load
 from pipeline.errors import UserError
 from pipeline.sources.audit import Facts, compare
 from pipeline.sources.benchmarks import Record

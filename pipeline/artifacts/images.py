@@ -4,7 +4,6 @@ Columns: `image` = struct{bytes, path} (an encoded PNG or JPEG; `path` is the im
 -1 for OOD. The schema's metadata holds the class names and the set's role.
 """
 
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,18 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from pyarrow.compute import field
 from pyarrow.dataset import dataset
 
+from pipeline.artifacts.codec import decode
 from pipeline.artifacts.layout import IMAGES
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError
 
 OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
 IN_MEMORY = 2**32  # bytes of pixels: more of them stay in a file that the system pages in and out
-EIGHT_BITS = ("1", "CMYK", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr")  # modes of Pillow that become RGB
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow would hand others to Ghostscript
 T = TypeVar("T")
 Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
 OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of the OOD sets held against it
@@ -86,44 +83,6 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of one image, uint8, (channels, height, width) with 1 or 3 channels."""
-    array = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:
-    """Decode one 8-bit grey or RGB image to uint8, (channels, height, width).
-
-    Args:
-        convert: turn images of other 8-bit modes (CMYK, palette, with alpha) to RGB, as Pillow, torchvision and OpenOOD
-            do: what is transparent shows the colour that lies under it.
-        upright: turn it as its EXIF orientation says.
-
-    Raises:
-        UserError: not an image, truncated, animated, of more bits, or of another mode.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            frames = getattr(opened, "n_frames", 1)
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
-    except UnidentifiedImageError:
-        raise UserError(f"{name}: not a readable image (of no known format); repair or remove the file") from None
-    except Exception as error:  # Pillow raises nearly any type on bytes that lie, TypeError and struct.error too
-        raise UserError(f"{name}: not a readable image ({one_line(error)}); repair or remove the file") from None
-    if frames > 1:
-        raise UserError(f"{name}: {frames} frames, expected a still image; save the one that counts")
-    if convert and image.mode in EIGHT_BITS:
-        image = image.convert("RGB")
-    if image.mode not in ("L", "RGB"):
-        raise UserError(f"{name}: image mode {image.mode}, expected L (8-bit grey) or RGB; convert the file")
-    array = np.asarray(image)
-    return array[None] if image.mode == "L" else np.moveaxis(array, -1, 0)
 
 
 def _metadata(classes: Sequence[str], role: Role, preprocessing: Preprocessing) -> dict[str, str]:
@@ -224,18 +183,6 @@ def mixed(items: Sequence[T]) -> list[T]:
     if len(items) <= ROW_GROUP:
         return list(items)
     return [items[i] for i in np.random.default_rng(0).permutation(len(items))]
-
-
-def evenly(count: int, total: int) -> torch.Tensor:
-    """Rows of `count` of `total` images at even distances, int64: some sets are sorted by class."""
-    return torch.arange(count) * total // count
-
-
-def by_piece(sizes: Sequence[int], rows: torch.Tensor) -> list[torch.Tensor]:
-    """Ascending rows of a whole set as rows of each of its pieces."""
-    ends = torch.tensor(sizes).cumsum(dim=0)
-    parts = rows.tensor_split(torch.searchsorted(rows, ends)[:-1])
-    return [part - end + size for part, end, size in zip(parts, ends, sizes, strict=True)]
 
 
 def load(path: Path) -> ImageSet:

@@ -21,8 +21,8 @@ import webdataset as wds
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.files import read_json, sha256
-from pipeline.artifacts.images import encode_png
 from pipeline.artifacts.parts import ranges
 from pipeline.errors import UserError, one_line
 from pipeline.processes import gather, is_first, share

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import outliers
-from pipeline.artifacts.images import OOD_LABEL, decode
+from pipeline.artifacts.codec import decode
+from pipeline.artifacts.images import OOD_LABEL
 from pipeline.artifacts.outliers import Sample
 from pipeline.errors import UserError
 

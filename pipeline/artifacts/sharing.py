@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from pipeline.artifacts import outliers
 from pipeline.artifacts.cards import dataset_card
+from pipeline.artifacts.codec import decode
 from pipeline.artifacts.files import replacing, write_json
-from pipeline.artifacts.images import decode
 from pipeline.artifacts.models import COMMIT, upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.artifacts.codec import decode
 from pipeline.artifacts.files import replacing
-from pipeline.artifacts.images import batched, decode
+from pipeline.artifacts.images import batched
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, as_images
 from pipeline.learning.pools import ahead

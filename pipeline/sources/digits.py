@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from pipeline.artifacts.images import OOD_LABEL, Role, encode_png
+from pipeline.artifacts.codec import encode_png
+from pipeline.artifacts.images import OOD_LABEL, Role
 from pipeline.errors import UserError
 from pipeline.sources.collection import Collection, Item, OODSet
 from pipeline.sources.splits import three_ways

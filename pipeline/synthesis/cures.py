@@ -16,7 +16,6 @@ from skimage.exposure import match_histograms
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import UserError
 from pipeline.synthesis.audit import sharpness
 
 JPEG = re.compile(r"jpeg-(\d+)")
@@ -102,15 +101,13 @@ def check(pool: str) -> None:
     """Refuse METHOD+CURE+CURE where a cure does not exist.
 
     Raises:
-        UserError: names it and those that do.
+        ValueError: names it and those that do.
     """
     for name in pool.split("+")[1:]:
         match = JPEG.fullmatch(name)
         if name not in CURES and not (match and 1 <= int(match[1]) <= 100):
             known = ", ".join(CURES)
-            raise UserError(
-                f"params.yaml: shards.methods: {pool}: cure {name!r} is unknown; expected some of {known}, jpeg-QUALITY"
-            )
+            raise ValueError(f"{pool}: cure {name!r} is unknown; expected some of {known}, jpeg-QUALITY")
 
 
 def apply(names: Sequence[str], pixels: Tensor, model: Model) -> Tensor:

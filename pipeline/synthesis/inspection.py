@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.artifacts.images import ImageSet, evenly
+from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.pictures import contact_sheet, map_of
+from pipeline.artifacts.pieces import evenly
 from pipeline.learning.networks import predict
 from pipeline.synthesis import audit, quality
 from pipeline.synthesis.judging import BATCH, Judge, Judged
@@ -16,7 +17,7 @@ GRID_CLASSES = 20  # classes shown in the class grid
 
 def shortcuts(judge: Judge, val_set: ImageSet, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
     """The audit: each method's accepted images against plain ID validation images and against decoded ones."""
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"id against decoded id": audit.telltale(val_set.pixels, decoded)}
     for judged in groups:
         own = judged.pixels[judged.accepted]
         vectors = judge.scaled(judged.found.raw_latents[judged.accepted])

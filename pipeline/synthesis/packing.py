@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,61 @@ from pipeline.artifacts.files import write_json
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.console import say
-from pipeline.processes import is_first
 from pipeline.synthesis.judging import Judged
 
 
-def publish(
-    folder: Path,
-    name: str,
-    groups: list[Judged],
-    about: dict[str, Any],
-    keys: Sequence[str],
-    per_method: int,
-    per_shard: int,
-    seed: int,
-) -> None:
-    """Write one outlier dataset: shards, index, rejected, dataset.json, card, contact sheet.
+@dataclass(frozen=True)
+class Packed:
+    """Judged candidates whose shards are written.
+
+    Attributes:
+        name: of the dataset.
+        groups: the candidates, a method each.
+        chosen: by method, those of them in the shards.
+        shards: name, SHA-256 and number of samples of each.
+        keys: of the ID training images.
+        seed: of stage one.
+    """
+
+    name: str
+    groups: list[Judged]
+    chosen: dict[str, list[int]]
+    shards: list[dict[str, Any]]
+    keys: Sequence[str]
+    seed: int
+
+    def document(self, folder: Path, about: dict[str, Any]) -> None:
+        """Write what stands beside the shards and their index: rejected, dataset.json, card, contact sheet.
+
+        Args:
+            about: what dataset.json says besides counts and shards.
+        """
+        rejected = []
+        for judged in self.groups:
+            packed = set(self.chosen[judged.method])
+            left = [i for i in range(len(judged.found)) if i not in packed]
+            rejected += [
+                judged.fields(i, self.seed, self.keys) | {"reason": judged.reasons[i] or "surplus"} for i in left
+            ]
+        methods = {judged.method: _counts(judged, self.chosen[judged.method], rejected) for judged in self.groups}
+        outliers.write_rejected(folder, rejected)
+        content = {"schema_version": outliers.SCHEMA_VERSION, "name": self.name, "methods": methods} | about
+        content["shards"] = self.shards
+        write_json(folder / "dataset.json", content)
+        (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
+        contact_sheet(folder / "contact-sheet.png", _pictures(self.groups, self.chosen))
+        counts = ", ".join(f"{method} {own['packed']}" for method, own in methods.items())
+        say(f"shards: {self.name}: {counts}")
+
+
+def pack(
+    folder: Path, name: str, groups: list[Judged], keys: Sequence[str], per_method: int, per_shard: int, seed: int
+) -> Packed:
+    """Write the shards of one outlier dataset, and their index.
 
     Args:
         folder: an empty one, the same in every process.
         name: of the dataset, lower-case letters.
-        about: what dataset.json says besides counts and shards.
         keys: of the ID training images.
         per_method: samples of each method.
         per_shard: samples in a shard.
@@ -51,27 +87,7 @@ def publish(
         )
 
     shards = outliers.pack(folder, name, per_method * len(groups), sample, per_shard)
-    if is_first():
-        _document(folder, name, groups, chosen, about | {"shards": shards}, keys, seed)
-
-
-def _document(
-    folder: Path, name: str, groups: list[Judged], chosen: dict[str, list[int]], about: dict[str, Any],
-    keys: Sequence[str], seed: int,
-) -> None:  # fmt: skip
-    """Write what stands beside the shards and their index."""
-    rejected = []
-    for judged in groups:
-        packed = set(chosen[judged.method])
-        left = [i for i in range(len(judged.found)) if i not in packed]
-        rejected += [judged.fields(i, seed, keys) | {"reason": judged.reasons[i] or "surplus"} for i in left]
-    methods = {judged.method: _counts(judged, chosen[judged.method], rejected) for judged in groups}
-    outliers.write_rejected(folder, rejected)
-    content = {"schema_version": outliers.SCHEMA_VERSION, "name": name, "methods": methods} | about
-    write_json(folder / "dataset.json", content)
-    (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
-    contact_sheet(folder / "contact-sheet.png", _pictures(groups, chosen))
-    say(f"shards: {name}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in methods.items()))
+    return Packed(name, groups, chosen, shards, keys, seed)
 
 
 def _counts(judged: Judged, chosen: list[int], rejected: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.artifacts import images
+from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import Picture, Preprocessing
 from pipeline.errors import UserError
 
@@ -11,7 +12,7 @@ from pipeline.errors import UserError
 def written(folder: Path, shapes: list[tuple[int, int, int]]) -> Path:
     random = torch.Generator().manual_seed(0)
     pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=random).numpy() for shape in shapes]
-    pictures = [Picture(f"{i}.png", images.encode_png(own), i % 2) for i, own in enumerate(pixels)]
+    pictures = [Picture(f"{i}.png", encode_png(own), i % 2) for i, own in enumerate(pixels)]
     images.write(folder / "set.parquet", pictures, ["a", "b"], "id", Preprocessing(8))
     return folder / "set.parquet"
 

@@ -10,6 +10,7 @@ from datasets import load_dataset
 
 from pipeline.artifacts import candidates, images, latents
 from pipeline.artifacts.candidates import Candidates
+from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import Picture, Preprocessing
 from pipeline.artifacts.latents import Latents
 from pipeline.errors import UserError
@@ -17,7 +18,7 @@ from pipeline.errors import UserError
 
 def test_images_come_back_and_datasets_reads_them(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
-    pictures = [Picture(f"k{i}", images.encode_png(array), i % 2) for i, array in enumerate(pixels)]
+    pictures = [Picture(f"k{i}", encode_png(array), i % 2) for i, array in enumerate(pixels)]
     images.write(tmp_path / "set.parquet", pictures, ["a", "b"], "id", Preprocessing(4))
     found = images.load(tmp_path / "set.parquet")
     assert torch.equal(found.pixels, torch.from_numpy(pixels))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from pipeline.artifacts import images
+from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import ImageFile, Picture, Preprocessing
 from pipeline.evaluation.matching import AROUND, at_equal_sharpness, matched_auroc, sharpness_of
 from pipeline.synthesis.audit import sharpness
@@ -50,7 +51,7 @@ def test_a_score_of_sharpness_is_worth_nothing_and_one_of_content_keeps_its_wort
 
 def test_sharpness_of_a_set_by_key(tmp_path: Path) -> None:
     pixels = RANDOM.integers(0, 256, (2_300, 1, 8, 8), dtype=np.uint8)
-    pictures = [Picture(f"k{i}", images.encode_png(own), -1) for i, own in enumerate(pixels)]
+    pictures = [Picture(f"k{i}", encode_png(own), -1) for i, own in enumerate(pixels)]
     images.write(tmp_path / "moon.parquet", pictures, ["a"], "near", Preprocessing(8))
     found = sharpness_of(ImageFile(tmp_path / "moon.parquet"))
     assert list(found.index) == [f"k{i}" for i in range(2_300)]

@@ -1,6 +1,6 @@
 import hashlib
 
-from pipeline.artifacts.images import decode
+from pipeline.artifacts.codec import decode
 from pipeline.sources import digits
 
 

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import convolve
 
-from pipeline.errors import UserError
 from pipeline.synthesis import cures
 
 
@@ -82,5 +81,5 @@ def test_jpeg_is_what_pillow_makes_of_it(images: torch.Tensor, model: cures.Mode
 @pytest.mark.parametrize("name", ["residuals", "jpeg", "jpeg-0", "jpeg-101"])
 def test_unknown_cures_are_refused(name: str) -> None:
     cures.check("boundary+residual+jpeg-1+jpeg-100")
-    with pytest.raises(UserError, match=f"{name!r} is unknown; expected some of residual"):
+    with pytest.raises(ValueError, match=f"{name!r} is unknown; expected some of residual"):
         cures.check(f"boundary+residual+{name}")

@@ -1,0 +1,52 @@
+"""Image sets a piece at a time: what `encode` and `infer` read, work on and keep, so that memory stays flat."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.artifacts.images import ImageFile
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of one row group of an image set."""
+
+    file: ImageFile
+    group: int
+    rows: Tensor
+
+    def images(self) -> Tensor:
+        """Pixels, uint8 (n, channels, size, size)."""
+        return self.file.load(self.group)[0][self.rows]
+
+    def names(self) -> tuple[list[str], Tensor]:
+        """Keys and labels; decodes no image."""
+        keys, labels = self.file.names(self.group)
+        return [keys[row] for row in self.rows.tolist()], labels[self.rows]
+
+
+def pieces_of(file: ImageFile, count: int | None = None) -> list[Piece]:
+    """The pieces of a set, or of `count` of its images at even distances where it has more."""
+    total = sum(file.sizes)
+    rows = evenly(min(count or total, total), total)
+    return [Piece(file, group, own) for group, own in enumerate(by_group(file.sizes, rows)) if len(own)]
+
+
+def by_file(pieces: Sequence[Piece]) -> Iterator[tuple[ImageFile, list[tuple[int, Piece]]]]:
+    """Each file of a list of pieces, with its pieces and their places in the list."""
+    for file in dict.fromkeys(piece.file for piece in pieces):
+        yield file, [(i, piece) for i, piece in enumerate(pieces) if piece.file is file]
+
+
+def evenly(count: int, total: int) -> Tensor:
+    """Rows of `count` of `total` images at even distances, int64: some sets are sorted by class."""
+    return torch.arange(count) * total // count
+
+
+def by_group(sizes: Sequence[int], rows: Tensor) -> list[Tensor]:
+    """Ascending rows of a whole set as rows of each of its row groups."""
+    ends = torch.tensor(sizes).cumsum(dim=0)
+    parts = rows.tensor_split(torch.searchsorted(rows, ends)[:-1])
+    return [part - end + size for part, end, size in zip(parts, ends, sizes, strict=True)]
