@@ -113,8 +113,8 @@ def test_killed_at_random_and_run_again(
             time.sleep(random.uniform(0.0, 1.0) * undisturbed)
             process.kill()
             process.join()
-            written = digests(folder)
-            assert {name: written[name] for name in written if name in expected}.items() <= expected.items()
+            whole = {name: own for name, own in digests(folder).items() if not name.startswith("data/curves/")}
+            assert {name: whole[name] for name in whole if name in expected}.items() <= expected.items()
             fault(f"stage `{stage}`", "SIGKILL at a random moment", "run again: the same bytes as undisturbed")
         left -= IN_A_ROW
         assert succeeds(folder, stage)
