@@ -29,8 +29,8 @@ from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MOD
 from pipeline.artifacts.parts import fingerprint, parts, ranges
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
+from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import controls, cures, filters, inspection
 from pipeline.synthesis.controls import Drawn
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import pack
@@ -199,8 +199,8 @@ def write_decoded_test(path: Path, source: Shards) -> None:
     images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
 
 
-def describe(source: Shards, groups: list[Judged]) -> dict[str, Any]:
-    """What dataset.json says of the ID set, the generators, the parameters that made it, and the audit."""
+def describe(source: Shards) -> dict[str, Any]:
+    """What dataset.json says of the ID set, the decoder, the generators and the parameters that made it."""
     settings, train_set = source.settings, source.train_set
     generators = {
         name: {
@@ -224,8 +224,14 @@ def describe(source: Shards, groups: list[Judged]) -> dict[str, Any]:
         "generators": generators,
         "params": {name: params.read(name, dict) for name in SECTIONS},
         "seed": source.seed,
-        "audit": inspection.shortcuts(source.judge, source.val_set, source.decoded_val, groups),
+        "audit": {"id against decoded id": audit.telltale(source.val_set.pixels, source.decoded_val)},
     }
+
+
+def audited(about: dict[str, Any], source: Shards, groups: list[Judged]) -> dict[str, Any]:
+    """The same, with the audit of these groups."""
+    found = inspection.shortcuts(source.judge, source.val_set, source.decoded_val, groups)
+    return about | {"audit": about["audit"] | found}
 
 
 def main() -> None:
@@ -233,15 +239,16 @@ def main() -> None:
     with ExitStack() as kept:
         source = Shards(settings, seed, kept)
         judged, others = source.outliers(), source.controls()
+        about = describe(source) if is_first() else {}
         with replacing_together(OUTLIERS) as folder:
             packed = pack(folder, "outliers", judged, *source.packing)
             if is_first():
-                packed.document(folder, describe(source, judged))
+                packed.document(folder, audited(about, source, judged))
                 inspection.draw_map(folder / "latent-map.png", source.judge, judged, settings.per_method)
         with replacing_together(CONTROLS) as folder:
             packed = pack(folder, "controls", others, *source.packing)
             if is_first():
                 quality = inspection.measure_quality(source.judge, source.val_set, others)
-                packed.document(folder, describe(source, others) | {"quality": quality})
+                packed.document(folder, audited(about, source, others) | {"quality": quality})
                 write_decoded_test(folder / "decoded-test.parquet", source)
                 inspection.draw_classes(folder / "class-grid.png", source.train_set.classes, others)
