@@ -124,7 +124,7 @@ def main() -> None:
         columns = {model.name: outputs_of(model, pixels, settings) for model in found}
         return {f"{name} {column}": values for name, own in columns.items() for column, values in own.items()}
 
-    inputs = fingerprint(*folders, *dict.fromkeys(piece.file.path for piece in pieces))
+    inputs = fingerprint(*folders, *(file.path for file, _ in by_file(pieces)))
     identity = {"settings": settings.model_dump(), "models": [model.name for model in found], "inputs": inputs}
     with parts(OUTPUTS.with_name(".outputs.parts"), identity, len(pieces), make, "infer") as made:
         if is_first():

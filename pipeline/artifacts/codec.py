@@ -28,11 +28,13 @@ def decode(data: bytes, name: str, convert: bool = False, upright: bool = False)
         upright: turn it as its EXIF orientation says.
 
     Raises:
-        UserError: not an image, truncated, animated, of more bits, or of another mode.
+        UserError: not an image, truncated, animated, of more bits, or of another mode. Of a phone's JPEG with several
+            frames (MPO) it is the first, the photograph.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            frames = getattr(opened, "n_frames", 1)
+            # phones store previews behind the photograph, as further frames of a JPEG that Pillow calls MPO
+            frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:

@@ -10,10 +10,12 @@ import torch
 from diffusers import AutoencoderTiny
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.synthesis import autoencoder as space
 
 IMAGES, SIZE = 128, 64
+SIDE = 1024  # of the matrices whose product shows what the processor can do
 
 
 def documented(run: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
@@ -73,3 +75,31 @@ def test_decode(benchmark: BenchmarkFixture, method: str) -> None:
         arguments = (autoencoder, raw_latents, SIZE, RUNNING[method])
         found = benchmark.pedantic(space.decode, arguments, rounds=3, warmup_rounds=1)
     compared(benchmark, method, found.float(), exact)
+
+
+def operations(run: Callable[[Tensor], Tensor], data: Tensor) -> int:
+    """Floating-point operations of a network, a multiplication and an addition counted as two."""
+    with FlopCounterMode(display=False) as counter:
+        documented(run, data)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_bound(benchmark: BenchmarkFixture, half: str) -> None:
+    """The same number of operations as products of large matrices in bfloat16: what arithmetic alone would take."""
+    autoencoder = AutoencoderTiny().eval().requires_grad_(False)
+    pixels, raw_latents = torch.zeros(IMAGES, 3, SIZE, SIZE), torch.zeros(IMAGES, 4, SIZE // 8, SIZE // 8)
+    counts = {
+        "encode": operations(lambda chunk: autoencoder.encode(chunk).latents, pixels),
+        "decode": operations(lambda chunk: autoencoder.decode(chunk).sample, raw_latents),
+    }
+    first, second = torch.randn(2, SIDE, SIDE).bfloat16()
+    products = round(counts[half] / (2 * SIDE**3))
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(first, second)
+
+    benchmark.pedantic(multiply, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["operations, in 10^9"] = round(counts[half] / 1e9)
+    print(f"\n{half}: {benchmark.extra_info}")
