@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import latents, models
-from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import LATENTS, MODELS
 from pipeline.artifacts.parts import fingerprint
@@ -23,7 +23,7 @@ from pipeline.synthesis.crossing import cross
 
 
 class Params(params.Section):
-    count: PositiveInt
+    count: NonNegativeInt
     sigma: NonNegativeFloat
     stride: PositiveFloat
     most: PositiveInt
@@ -65,6 +65,9 @@ def method(
 
 def main() -> None:
     settings, seed = params.read("crossing", Params), params.read("seed", int)
+    if settings.count == 0:
+        leave_out("crossing")
+        return
     encoded, running = latents.load(LATENTS / "train.arrow"), params.read("encode", space.Running)
     device = Accelerator().device
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from accelerate import Accelerator
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
@@ -33,7 +33,7 @@ Generator = Callable[[Outliers, range], Tensor]  # outlier vectors and their ind
 
 
 class Params(Sampling):
-    count: PositiveInt
+    count: NonNegativeInt
     generator: str
     revision: str | None
     prompt: str
@@ -98,6 +98,9 @@ def vectors_and_generator(
 
 def main() -> None:
     settings, seed = params.read("embedding", Params), params.read("seed", int)
+    if settings.count == 0:
+        leave_out("embedding")
+        return
     train_set = images.load_split(IMAGES, "train")
     teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
     vectors, generate = vectors_and_generator(train_set, teacher, settings, seed)

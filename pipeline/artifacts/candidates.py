@@ -58,6 +58,15 @@ def produce(name: str, method: Method, count: int, batch: int, identity: Any) ->
     say(f"{name}: {count} candidates")
 
 
+def leave_out(name: str) -> None:
+    """Write the file of a method that is to make no candidates, so that later stages find it."""
+    if is_first():
+        nothing = torch.empty(0, dtype=torch.int64)
+        with replacing(CANDIDATES / f"{name}.arrow") as path:
+            write(path, Candidates(torch.empty(0, 1, 1, 1), nothing.view(0, 2), torch.empty(0), nothing))
+    say(f"{name}: left out, for its count is 0")
+
+
 def write(path: Path, candidates: Candidates) -> None:
     """Write one Arrow IPC file."""
     columns = {
