@@ -31,7 +31,7 @@ from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
 from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis.controls import Drawn
+from pipeline.synthesis.controls import Control
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import pack
 
@@ -139,24 +139,16 @@ class Shards:
 
     def controls(self) -> list[Judged]:
         """Controls that are outliers without a method, and two kinds of further ID images."""
-        seed, train_set, encoded = self.seed, self.train_set, self.latents["train"]
-        drawn: dict[str, Callable[[range], Drawn]] = {
-            "noise": lambda indices: controls.noise_images(seed, indices, tuple(train_set.pixels.shape[1:])),
-            "pixel-mixup": lambda indices: controls.pixel_mixup(seed, indices, train_set),
-            "cut-mix": lambda indices: controls.cut_mix(seed, indices, train_set),
-            "soft-cut-mix": lambda indices: controls.cut_mix(seed, indices, train_set, soft=True),
-            "sharpened": lambda indices: controls.sharpened(seed, indices, train_set),
-        }
+        seed, encoded = self.seed, self.latents["train"]
         paths = [path for path in images.ood_sets(IMAGES) if ImageFile(path).role == "val-near"]
-        if paths:
-            real = torch.cat([images.load(path).pixels for path in paths])
-            drawn["real"] = lambda indices: controls.real_images(seed, indices, real)
+        real = torch.cat([images.load(path).pixels for path in paths]) if paths else None
+        drawn = controls.drawn(seed, self.train_set, real)
         synthetic = candidates.load(CANDIDATES / "synthetic-id.arrow")
         decoded: dict[str, tuple[int, Method]] = {
             "synthetic-id": (len(synthetic), lambda indices: synthetic[indices.start : indices.stop]),
             "decoded-id": (self.settings.per_method, lambda indices: controls.redraw(seed, indices, encoded)),
         }
-        found = [self.judged(name, self.settings.per_method, self.encoded(draw)) for name, draw in drawn.items()]
+        found = [self.judged(name, self.settings.per_method, self.encoded(method)) for name, method in drawn.items()]
         return found + [
             self.judged(name, count, self.decoded(draw), known=True) for name, (count, draw) in decoded.items()
         ]
@@ -179,7 +171,7 @@ class Shards:
 
         return draw
 
-    def encoded(self, control: Callable[[range], Drawn]) -> Draw:
+    def encoded(self, control: Control) -> Draw:
         """Images that are drawn as pixels, with the latents that the encoder gives them."""
         size = params.read("autoencoder.size", int)
 

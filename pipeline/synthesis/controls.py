@@ -1,5 +1,8 @@
 """The controls every outlier method has to beat: images that need no latents, no diffusion model, no method."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from skimage.filters import gaussian
@@ -22,6 +25,19 @@ SOFT = 1 / 16  # of the image's side: standard deviation of the blur of a soft c
 
 Drawn = tuple[Tensor, Tensor, Tensor]  # pixels uint8 (n, channels, size, size); rows of the ID images that each was
 # made of, int64 (n, 2), -1 for none; shares of the first, float32 (n,). Image i depends on (seed, i) alone.
+Control = Callable[[range], Drawn]  # images of consecutive indices
+
+
+def drawn(seed: int, id_set: ImageSet, real: Tensor | None) -> dict[str, Control]:
+    """The controls that are drawn as pixels, by name; `real` of the real outliers (n, channels, size, size), if any."""
+    found: dict[str, Control] = {
+        "noise": partial(noise_images, seed, shape=tuple(id_set.pixels.shape[1:])),
+        "pixel-mixup": partial(pixel_mixup, seed, id_set=id_set),
+        "cut-mix": partial(cut_mix, seed, id_set=id_set),
+        "soft-cut-mix": partial(cut_mix, seed, id_set=id_set, soft=True),
+        "sharpened": partial(sharpened, seed, id_set=id_set),
+    }
+    return found if real is None else found | {"real": partial(real_images, seed, pixels=real)}
 
 
 def _of_nothing(pixels: Tensor) -> Drawn:
