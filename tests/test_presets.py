@@ -47,7 +47,8 @@ def write_lists(root: Path, preset: str) -> None:
     splits = dict.fromkeys((known._train_imglist, known._val_id_imglist, known._test_id_imglist), True)
     sets = dict.fromkeys([known._val_ood_imglist, *(file for _, file in known._ood_imglists)], False)
     for file, is_id in (splits | sets).items():
-        rows = [(f"images/class-{i % CLASSES}" if is_id else f"ood/{file}", i) for i in range(CLASSES * EACH)]
+        rows = [(f"images/class-{i % CLASSES}", i) for i in range(CLASSES * EACH)]
+        rows = rows if is_id else [(f"ood/{file}", i) for i in range(EACH)]
         lines = []
         for place, i in rows:
             path, label = f"{place}/{file}-{i}.png", i % CLASSES if is_id else -1
