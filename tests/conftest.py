@@ -1,5 +1,6 @@
 """A small project that ran: `dvc repro` in a temporary folder, with settings that take a second a stage."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from pipeline.__main__ import PER_RECIPE, STAGES
 
 ROOT = Path(__file__).parent.parent
 FAULTS = "<!-- the table below is written by pytest --faults -->"
@@ -49,6 +52,13 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment in a folder."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def run_stages(settings: dict[str, Any]) -> None:
+    """Every stage in its order in this process, in the working directory, whose params.yaml holds these settings."""
+    for stage in STAGES:
+        for arguments in [(name,) for name in settings["recipes"]] if stage in PER_RECIPE else [()]:
+            importlib.import_module(f"pipeline.{stage}").main(*arguments)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A user's own images, from a folder of class folders to a verdict on new ones; no OOD set, every stage, `predict`."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.__main__ import PER_RECIPE, STAGES, app
+from pipeline.__main__ import app
+from tests.conftest import run_stages
 
 
 def photo(kind: str, random: np.random.Generator) -> np.ndarray:
@@ -59,9 +59,7 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(
     assert CliRunner().invoke(app, ["preset", "folder"]).exit_code == 0
     settings = cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos)
     Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    for stage in STAGES:
-        for arguments in [(name,) for name in settings["recipes"]] if stage in PER_RECIPE else [()]:
-            importlib.import_module(f"pipeline.{stage}").main(*arguments)
+    run_stages(settings)
     assert "No OOD test set was given" in Path("report/index.html").read_text()
     random, new = np.random.default_rng(1), tmp_path / "new"
     new.mkdir()

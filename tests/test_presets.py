@@ -4,7 +4,6 @@ The images stand in the layouts that users have, OpenOOD's and Hugging Face's; t
 Diffusion's and of TAESD's make.
 """
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,16 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from pytorch_ood.benchmark import img as openood
 from typer.testing import CliRunner
 
-from pipeline.__main__ import PER_RECIPE, STAGES, app
+from pipeline.__main__ import app
 from pipeline.artifacts import candidates
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.layout import CANDIDATES
+from pipeline.schema import METHODS
 from pipeline.sources import benchmarks
+from tests.conftest import run_stages
 
 CLASSES, EACH = 3, 4  # images of a class
-SIDES = {"cifar10": 32, "cifar100": 32, "imagenet200": 60}  # of the images as they are found
+SIDES = {"cifar10": 32, "imagenet200": 60}  # of the images as they are found
 
 
 def picture(of: str, i: int, label: int, side: int) -> bytes:
@@ -47,11 +48,10 @@ def write_lists(root: Path, preset: str) -> None:
     splits = dict.fromkeys((known._train_imglist, known._val_id_imglist, known._test_id_imglist), True)
     sets = dict.fromkeys([known._val_ood_imglist, *(file for _, file in known._ood_imglists)], False)
     for file, is_id in (splits | sets).items():
-        rows = [(f"images/class-{i % CLASSES}", i) for i in range(CLASSES * EACH)]
-        rows = rows if is_id else [(f"ood/{file}", i) for i in range(EACH)]
         lines = []
-        for place, i in rows:
-            path, label = f"{place}/{file}-{i}.png", i % CLASSES if is_id else -1
+        for i in range(CLASSES * EACH if is_id else EACH):
+            label = i % CLASSES if is_id else -1
+            path = f"images/class-{label}/{file}-{i}.png"
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(picture(file, i, label, SIDES[preset]))
             lines.append(f"{path} {label}\n")
@@ -78,7 +78,7 @@ def use_parquet(folder: dict[str, Any]) -> None:
 
 def cut_down(settings: dict[str, Any]) -> None:
     """Seconds rather than hours; a method that is left out stays so."""
-    for method in ("boundary", "crossing", "embedding", "mixup"):
+    for method in METHODS:
         settings[method]["count"] = min(settings[method]["count"], 24)
     settings["teacher"] |= {"steps": 3, "batch": 16}
     sampling = {"neighbours": 2, "anchors": 3, "draws": 8}
@@ -121,9 +121,7 @@ def test_every_stage(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         use_parquet(settings["prepare"]["folder"])
     cut_down(settings)
     Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    for stage in STAGES:
-        for arguments in [(name,) for name in settings["recipes"]] if stage in PER_RECIPE else [()]:
-            importlib.import_module(f"pipeline.{stage}").main(*arguments)
+    run_stages(settings)
     summary = json.loads(Path("metrics/summary.json").read_text())
     assert list(summary) == list(settings["recipes"])
     assert Path("report/index.html").is_file()

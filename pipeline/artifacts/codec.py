@@ -22,14 +22,15 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:
     """Decode one 8-bit grey or RGB image to uint8, (channels, height, width).
 
+    Of a phone's JPEG of several frames (MPO) it is the first, the photograph.
+
     Args:
         convert: turn images of other 8-bit modes (CMYK, palette, with alpha) to RGB, as Pillow, torchvision and OpenOOD
             do: what is transparent shows the colour that lies under it.
         upright: turn it as its EXIF orientation says.
 
     Raises:
-        UserError: not an image, truncated, animated, of more bits, or of another mode. Of a phone's JPEG with several
-            frames (MPO) it is the first, the photograph.
+        UserError: not an image, truncated, animated, of more bits, or of another mode.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
