@@ -1,6 +1,7 @@
 """What a person sees while a stage runs: one line a fact, a progress bar with the time left; of the first process."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -12,6 +13,7 @@ from pipeline.processes import is_first
 
 T = TypeVar("T")
 PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
+_shown = threading.Lock()  # held by the loop that is shown
 
 
 def say(message: str) -> None:
@@ -23,14 +25,22 @@ def say(message: str) -> None:
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yield `items` unchanged, showing how many of `total` are done and the time left.
 
-    A bar on a terminal; elsewhere a plain line every 5 seconds, so that logs stay readable.
+    A bar on a terminal; elsewhere a plain line every 5 seconds, so that logs stay readable. Of loops within each other
+    the outermost is shown: the time left is that of the whole.
     """
-    if sys.stdout.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(file=sys.stdout)) as progress:
-            yield from progress.track(items, total=total, description=description)
-    else:
-        yield from _plain(items, description, total)
+    if not _shown.acquire(blocking=False):
+        yield from items
+        return
+    try:
+        yield from (_bar if sys.stdout.isatty() else _plain)(items, description, total)
+    finally:
+        _shown.release()
+
+
+def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stdout)) as progress:
+        yield from progress.track(items, total=total, description=description)
 
 
 def _plain(items: Iterable[T], description: str, total: int) -> Iterator[T]:

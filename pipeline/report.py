@@ -67,17 +67,14 @@ class Results:
         return OURS if OURS in self.summary else list(self.summary)[-1]
 
     @property
-    def told(self) -> dict[str, tuple[str, float]]:
-        """Of each test set the single statistic that tells it from ID best, and its AUROC."""
+    def statistics(self) -> dict[str, dict[str, float]]:
+        """Set -> statistic of the pixels -> AUROC in percent at which it alone tells the set from ID."""
         sets = {name.removeprefix("ood/"): about for name, about in self.manifest["sets"].items()}
-        return {name: alarms.telltale(about["audit"]) for name, about in sets.items() if "audit" in about}
+        return {name: alarms.pixel_statistics(about["audit"]) for name, about in sets.items() if "audit" in about}
 
-    @property
-    def sets(self) -> dict[str, dict[str, Any]]:
-        """Test set -> recipe -> AUROC {mean, std}, in the manifest's order: near, then far."""
-        return tables.per_set(
-            self.summary, self.detector, [name.removeprefix("ood/") for name in self.manifest["sets"]]
-        )
+    def sets(self, detector: str) -> dict[str, dict[str, Any]]:
+        """Test set -> recipe -> AUROC {mean, std} by a detector, in the manifest's order: near, then far."""
+        return tables.per_set(self.summary, detector, [name.removeprefix("ood/") for name in self.manifest["sets"]])
 
     def flagged(self, detector: str) -> dict[str, dict[str, float]]:
         """Recipe -> share of decoded ID test images that it flags by a detector, {mean, std} in %."""
@@ -178,32 +175,43 @@ def compared(results: Results, detector: str) -> list[Found]:
     return tables.against(results.summary, detector, results.differences, results.recipe)
 
 
-def paste(results: Results, note: str) -> str:
-    """The tables in Markdown and LaTeX, of the chosen detector and of the models' own score."""
-    frames: dict[str, pd.DataFrame] = {}
-    for name in dict.fromkeys((results.detector, "own")):
-        if name in results.choice["validation_auroc"]:
-            rows = tables.results(results.summary, name, results.differences, REFERENCE)
-            frames[
-                f"Results, {name}, mean and standard deviation over seeds in %. (+) and (-): better and worse than "
-                f"{REFERENCE}, by a 95 % interval of the paired bootstrap over images and seeds. {note}"
-            ] = tables.results_frame(rows, results.flagged(name))
-            rows = tables.results(results.validation, name, Differences(pd.DataFrame()), REFERENCE)
-            frames[f"The same on the validation sets, {name}: what choices are made on. {note}"] = tables.results_frame(
-                rows, {}
-            )
-            if others := compared(results, name):
-                title = f"{results.recipe} minus each other recipe, {name}, in points, with 95 % intervals. {note}"
-                frames[title] = tables.differences_frame(others)
-    for name, found in results.matched.items():
-        title = (
-            f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID images around it. {note}"
+def titled(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Every table with its title: of the chosen detector, of the models' own score, and of all detectors."""
+    detectors = list(results.choice["validation_auroc"])
+    shown = [name for name in dict.fromkeys((results.detector, "own")) if name in detectors]
+    for name in shown:
+        yield (
+            f"Results, {name}, mean and standard deviation over seeds in %. (+) and (-): better and worse than "
+            f"{REFERENCE}, by a 95 % interval of the paired bootstrap over images and seeds.",
+            tables.results_frame(
+                tables.results(results.summary, name, results.differences, REFERENCE), results.flagged(name)
+            ),
         )
-        frames[title] = tables.groups_frame(found)
-    frames[f"AUROC by test set, {results.detector}, in %. {note}"] = tables.sets_frame(results.sets, results.told)
+        rows = tables.results(results.validation, name, Differences(pd.DataFrame()), REFERENCE)
+        title = f"The same on the validation sets, {name}: what choices are made on."
+        yield title, tables.results_frame(rows, {})
+        if others := compared(results, name):
+            title = f"{results.recipe} minus each other recipe, {name}, in points, with 95 % intervals."
+            yield title, tables.differences_frame(others)
+    for name, found in results.matched.items():
+        title = f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID images around it."
+        yield title, tables.groups_frame(found)
+    for where, summary in (("test", results.summary), ("validation", results.validation)):
+        yield f"AUROC by detector, near / far, {where} sets, in %.", tables.detectors_frame(summary, detectors)
+    for name in shown:
+        yield f"AUROC by test set, {name}, in %.", tables.sets_frame(results.sets(name), results.statistics)
+    if len(audit := tables.audit_frame(results.datasets)):
+        yield "AUROC in % of one statistic, and of a probe of the spectrum, that look at no content.", audit
+    if spent := costs():
+        yield "Cost of each stage, as last run in this checkout.", tables.costs_frame(spent)
+
+
+def paste(results: Results, note: str) -> str:
+    """The tables in Markdown and LaTeX."""
+    frames = {f"{title} {note}".strip(): frame for title, frame in titled(results)}
     parts = [f"# Results: {results.manifest['title']}\n"]
-    parts += [f"{title.strip()}\n\n{tables.markdown(frame)}\n" for title, frame in frames.items()]
-    parts += [f"```latex\n{tables.latex(frame, title.strip())}```\n" for title, frame in frames.items()]
+    parts += [f"{title}\n\n{tables.markdown(frame)}\n" for title, frame in frames.items()]
+    parts += [f"```latex\n{tables.latex(frame, title)}```\n" for title, frame in frames.items()]
     return "\n".join(parts)
 
 
@@ -221,7 +229,8 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
         against={name: rows for name in detectors if (rows := compared(results, name))},
-        matched=results.matched, around=AROUND, sets=results.sets, told=results.told, warnings=results.warnings(),
+        matched=results.matched, around=AROUND, sets=results.sets(results.detector),
+        told={name: alarms.telltale(found) for name, found in results.statistics.items()}, warnings=results.warnings(),
         shortcuts=results.shortcuts, figures=drawn, pictures=pictures, mistakes=mistakes(results),
         datasets=results.datasets, manifest=results.manifest, costs=costs(),
         seeds=params.read("train.seeds", list), versions=provenance(), resamples=params.read("score.resamples", int),

@@ -51,7 +51,8 @@ def test_figures_are_files_too_and_in_the_page_s_ink(project: Path, page: str) -
 
 def test_tables_to_paste(project: Path) -> None:
     text = (project / "report/results.md").read_text()
-    assert "| recipe | ID accuracy | near AUROC ↑ |" in text
+    assert "| recipe | ID accuracy | near AUROC ↑ |" in text and "| sharpness alone, no network | " in text
+    assert "| decoded id against boundary | " in text and "| train@penumbra | " in text
     assert r"\toprule" in text and r"$\pm$" in text and "±" not in text.split("```latex")[1]
     for block in re.findall(r"```latex\n(.*?)```", text, re.S):
         assert block.count(r"\begin{tabular}") == block.count(r"\end{tabular}") == 1
@@ -83,6 +84,30 @@ def test_differences_are_found_and_marked() -> None:
     assert list(with_decoded["decoded ID flagged"]) == [tables.NONE, "7.0 ± 0.5"]
     text = tables.markdown(tables.differences_frame(tables.against({"a": entry, "b": entry}, "msp", found, "b")))
     assert f"| a | +2.0 [+1.0, +3.0] better | {tables.NONE} |" in text
+
+
+def test_a_row_a_recipe_and_what_needs_no_network() -> None:
+    value = {"mean": 90.04, "std": 1.0}
+    sets, statistics = {"moon": {"a": value}, "sun": {"a": value}}, {"moon": {"sharpness": 61.0, "contrast": 70.0}}
+    text = tables.markdown(tables.sets_frame(sets, statistics)).splitlines()[2:]
+    assert text == [
+        "| a | 90.0 ± 1.0 | 90.0 ± 1.0 |",
+        f"| sharpness alone, no network | 61.0 | {tables.NONE} |",
+        f"| most telling statistic alone | 70.0 (contrast) | {tables.NONE} |",
+    ]
+    summary = {"a": {"msp": {"near": {"auroc": value}, "far": {"auroc": value}}, "own": {"near": {"auroc": value}}}}
+    text = tables.markdown(tables.detectors_frame(summary, ["msp", "own"])).splitlines()[2:]
+    assert text == [f"| a | 90.0 / 90.0 | 90.0 / {tables.NONE} |"]
+    assert tables.audit_frame([{"audit": {"a against b": {"sharpness": 50.0}}}, {}]).empty  # none of the long kind
+
+
+def test_costs_add_up() -> None:
+    costs = [
+        {"stage": "prepare", "seconds": 1.4, "peak_mib": 1024},
+        {"stage": "score", "seconds": 2.4, "peak_mib": 512},
+    ]
+    found = tables.costs_frame(costs).to_numpy().tolist()
+    assert found == [["prepare", "1", "1.0"], ["score", "2", "0.5"], ["in all", "4", ""]]
 
 
 def test_the_hardest_images_are_those_out_of_place() -> None:

@@ -101,13 +101,17 @@ def of_sets(manifest: Mapping[str, Any]) -> Iterator[str]:
     sizes = {name: about["audit"]["statistics"]["file size"] for name, about in sets.items()}
     if plain := [f"{name} {size:.0f} %" for name, size in sizes.items() if size >= SEPARATED]:
         yield f"the size of the files tells the set from ID, by AUROC: {', '.join(plain)}"
-    told = {name: telltale(about["audit"]) for name, about in sets.items()}
+    told = {name: telltale(pixel_statistics(about["audit"])) for name, about in sets.items()}
     if plain := [f"{name} ({found[0]} {found[1]:.0f} %)" for name, found in told.items() if found[1] >= SEPARATED]:
         yield f"one number of the pixels tells the set from ID, by AUROC: {', '.join(plain)}"
 
 
-def telltale(audit: Mapping[str, Any]) -> tuple[str, float]:
-    """The single statistic of the pixels that tells a set from ID best, and its AUROC in percent."""
-    pixels = {name: value for name, value in audit["statistics"].items() if name != "file size"}
-    best = max(pixels, key=lambda name: pixels[name])
-    return best, pixels[best]
+def pixel_statistics(audit: Mapping[str, Any]) -> dict[str, float]:
+    """The AUROC in percent at which each statistic of the pixels tells a set from ID."""
+    return {name: value for name, value in audit["statistics"].items() if name != "file size"}
+
+
+def telltale(statistics: Mapping[str, float]) -> tuple[str, float]:
+    """The single statistic that tells a set from ID best, and its AUROC in percent."""
+    best = max(statistics, key=lambda name: statistics[name])
+    return best, statistics[best]

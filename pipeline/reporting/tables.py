@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.alarms import telltale
+
 SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
 GROUPS = ("near", "far")
 NONE = "–"  # noqa: RUF001  an en dash, where there is no value
@@ -60,6 +62,10 @@ def per_set(summary: Summary, detector: str, order: Sequence[str]) -> dict[str, 
     }
 
 
+def _mean(value: Mapping[str, float] | None) -> str:
+    return f"{value['mean']:.1f}" if value else NONE
+
+
 def _spread(value: Mapping[str, float] | None) -> str:
     return f"{value['mean']:.1f} ± {value['std']:.1f}" if value else NONE
 
@@ -85,14 +91,31 @@ def results_frame(rows: Sequence[Found], flagged: Mapping[str, Mapping[str, floa
     )
 
 
-def sets_frame(sets: Mapping[str, Mapping[str, Any]], told: Mapping[str, tuple[str, float]]) -> pd.DataFrame:
-    """`per_set`, a row a set, with the single statistic that tells the set from ID best."""
+def sets_frame(sets: Mapping[str, Mapping[str, Any]], statistics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """`per_set`, a row a recipe, and what tells the sets from ID without any network.
+
+    Args:
+        statistics: set -> statistic of the pixels -> AUROC in percent.
+    """
+    recipes = next(iter(sets.values()), {})
+    rows = [[recipe, *(_spread(values[recipe]) for values in sets.values())] for recipe in recipes]
+    sharp = [f"{statistics[name]['sharpness']:.1f}" if name in statistics else NONE for name in sets]
+    told = {name: telltale(statistics[name]) for name in sets if name in statistics}
+    best = [f"{told[name][1]:.1f} ({told[name][0]})" if name in told else NONE for name in sets]
+    ends = [["sharpness alone, no network", *sharp], ["most telling statistic alone", *best]]
+    return pd.DataFrame([*rows, *ends], columns=["recipe", *sets])
+
+
+def detectors_frame(summary: Summary, detectors: Sequence[str]) -> pd.DataFrame:
+    """AUROC means by every detector, near / far, a row a recipe."""
     rows = [
-        {"set": name} | {recipe: _spread(value) for recipe, value in row.items()}
-        | {"one statistic alone": f"{told[name][1]:.1f} ({told[name][0]})" if name in told else NONE}
-        for name, row in sets.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+        [
+            recipe,
+            *(" / ".join(_mean(entry[name].get(group, {}).get("auroc")) for group in GROUPS) for name in detectors),
+        ]
+        for recipe, entry in summary.items()
+    ]
+    return pd.DataFrame(rows, columns=["recipe", *detectors])
 
 
 def groups_frame(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -106,6 +129,20 @@ def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:
     columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
     table = [[row["reference"], *map(_interval, row["cells"])] for row in rows]
     return pd.DataFrame(table, columns=["against", *columns])
+
+
+def audit_frame(datasets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What single statistics and a probe tell of each pair of image sets, AUROC in %, a row a pair."""
+    pairs = {name: found for about in datasets for name, found in about.get("audit", {}).items() if "probe" in found}
+    rows = [{"images": name} | {key: f"{value:.1f}" for key, value in found.items()} for name, found in pairs.items()]
+    return pd.DataFrame(rows)
+
+
+def costs_frame(costs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Seconds and peak GiB, a row a stage, and what all took."""
+    rows = [[one["stage"], f"{one['seconds']:.0f}", f"{one['peak_mib'] / 1024:.1f}"] for one in costs]
+    total = ["in all", f"{sum(one['seconds'] for one in costs):.0f}", ""]
+    return pd.DataFrame([*rows, total], columns=["stage", "seconds", "peak GiB"])
 
 
 def _interval(found: Found | None) -> str:
