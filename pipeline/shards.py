@@ -8,6 +8,7 @@ artifacts/outliers.py.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
@@ -38,6 +39,7 @@ from pipeline.synthesis.packing import pack
 Share = Annotated[float, Field(gt=0, lt=1)]
 # of params.yaml, which decide the outliers
 SECTIONS = ("encode", "boundary", "crossing", "embedding", "diffusion", "mixup", "shards")
+JUDGED = OUTLIERS.with_name(".judged")  # parts, until the datasets are written
 Draw = Callable[[range], tuple[Candidates, Tensor]]  # candidates of consecutive indices, and their images
 
 
@@ -115,7 +117,7 @@ class Shards:
             found, pixels = draw(pieces[i])
             return vars(found) | {"pixels": pixels} | vars(self.judge.evidence(pixels, found.raw_latents))
 
-        folder = OUTLIERS.with_name(f".{name}.judged")
+        folder = JUDGED / name
         own = fingerprint(CANDIDATES / f"{name.split('+')[0]}.arrow")  # none of most controls
         made = parts(folder, [name, count, own, self.identity], len(pieces), make, name)
         columns = self.kept.enter_context(made).whole()
@@ -244,3 +246,5 @@ def main() -> None:
                 packed.document(folder, audited(about, source, others) | {"quality": quality})
                 write_decoded_test(folder / "decoded-test.parquet", source)
                 inspection.draw_classes(folder / "class-grid.png", source.train_set.classes, others)
+    if is_first():
+        shutil.rmtree(JUDGED, ignore_errors=True)  # also what a stopped run judged of methods that are named no more
