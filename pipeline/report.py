@@ -199,7 +199,8 @@ def titled(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     for where, summary in (("test", results.summary), ("validation", results.validation)):
         yield f"AUROC by detector, near / far, {where} sets, in %.", tables.detectors_frame(summary, detectors)
     for name in shown:
-        yield f"AUROC by test set, {name}, in %.", tables.sets_frame(results.sets(name), results.statistics)
+        if sets := results.sets(name):
+            yield f"AUROC by test set, {name}, in %.", tables.sets_frame(sets, results.statistics)
     if len(audit := tables.audit_frame(results.datasets)):
         yield "AUROC in % of one statistic, and of a probe of the spectrum, that look at no content.", audit
     if spent := costs():

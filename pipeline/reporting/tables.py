@@ -67,7 +67,7 @@ def _mean(value: Mapping[str, float] | None) -> str:
 
 
 def _spread(value: Mapping[str, float] | None) -> str:
-    return f"{value['mean']:.1f} ± {value['std']:.1f}" if value else NONE
+    return f"{_mean(value)} ± {value['std']:.1f}" if value else NONE
 
 
 def results_frame(rows: Sequence[Found], flagged: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -95,9 +95,10 @@ def sets_frame(sets: Mapping[str, Mapping[str, Any]], statistics: Mapping[str, M
     """`per_set`, a row a recipe, and what tells the sets from ID without any network.
 
     Args:
+        sets: at least one.
         statistics: set -> statistic of the pixels -> AUROC in percent.
     """
-    recipes = next(iter(sets.values()), {})
+    recipes = next(iter(sets.values()))
     rows = [[recipe, *(_spread(values[recipe]) for values in sets.values())] for recipe in recipes]
     sharp = [f"{statistics[name]['sharpness']:.1f}" if name in statistics else NONE for name in sets]
     told = {name: telltale(statistics[name]) for name in sets if name in statistics}
