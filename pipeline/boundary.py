@@ -6,11 +6,11 @@ Why: paper OAL (arXiv 2406.16525). Outliers near the edge of ID teach more than 
 prompt and no labels of anything unknown.
 """
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import latents
-from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import LATENTS
 from pipeline.artifacts.parts import fingerprint
@@ -18,7 +18,7 @@ from pipeline.synthesis.boundary import Sampler, Sampling
 
 
 class Params(Sampling):
-    count: PositiveInt
+    count: NonNegativeInt
 
 
 def method(encoded: Latents, sampler: Sampler) -> Method:
@@ -34,6 +34,9 @@ def method(encoded: Latents, sampler: Sampler) -> Method:
 
 def main() -> None:
     settings, seed = params.read("boundary", Params), params.read("seed", int)
+    if settings.count == 0:
+        leave_out("boundary")
+        return
     encoded = latents.load(LATENTS / "train.arrow")
     sampler = Sampler(encoded.mean.flatten(1), encoded.labels, settings, seed, "boundary")
     identity = {"settings": settings.model_dump(), "seed": seed, "latents": fingerprint(LATENTS / "train.arrow")}

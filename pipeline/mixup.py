@@ -10,12 +10,12 @@ from typing import Annotated, Self
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pipeline import params
 from pipeline.artifacts import models
-from pipeline.artifacts.candidates import Candidates, Method, produce
+from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.synthesis import diffusion, mixing
@@ -24,7 +24,7 @@ from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
 
 
 class Params(params.Section):
-    count: PositiveInt
+    count: NonNegativeInt
     synthetic_id: PositiveInt
     mode: mixing.Mode
     ratio: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
@@ -84,4 +84,7 @@ def main() -> None:
         ("mixup", mixtures, settings.count),
         ("synthetic-id", single_classes, settings.synthetic_id),
     ):
-        produce(name, method(model, autoencoder, settings, seed), count, settings.batch, identity)
+        if count:
+            produce(name, method(model, autoencoder, settings, seed), count, settings.batch, identity)
+        else:
+            leave_out(name)
