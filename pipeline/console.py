@@ -26,9 +26,9 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yield `items` unchanged, showing how many of `total` are done and the time left.
 
     A bar on a terminal; elsewhere a plain line every 5 seconds, so that logs stay readable. Of loops within each other
-    the outermost is shown: the time left is that of the whole.
+    the outermost is shown, for the time left is that of the whole; a loop of one item says nothing and is not.
     """
-    if not _shown.acquire(blocking=False):
+    if total < 2 or not _shown.acquire(blocking=False):
         yield from items
         return
     try:

@@ -25,14 +25,13 @@ from pipeline.artifacts.parts import fingerprint
 from pipeline.console import say
 from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import fit
-from pipeline.learning.networks import Classifier, predict
+from pipeline.learning.networks import Classifier, features_of
 from pipeline.processes import check_divides, is_first
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
 from pipeline.synthesis.diffusion import ConditionalUNet, Prediction, Schedule, TrainingData
 
 CHECKPOINT = MODELS / ".diffusion.checkpoint"
-BATCH = 500  # images classified at once
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -54,7 +53,7 @@ def load_data() -> TrainingData:
     device = Accelerator().device
     encoded, autoencoder = latents.load(LATENTS / "train.arrow"), models.load(AnyAutoencoder, MODELS / "autoencoder")
     teacher = models.load(Classifier, MODELS / "teacher").to(device)
-    features = predict(teacher, images.load_split(IMAGES, "train").pixels, BATCH)[1]
+    features = features_of(teacher, images.load_split(IMAGES, "train").pixels)
     mean, std = to_latents(autoencoder, encoded.mean), encoded.std * autoencoder.config.scaling_factor
     return TrainingData(*(part.to(device) for part in (mean, std, encoded.labels, features)))
 

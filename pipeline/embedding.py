@@ -20,7 +20,7 @@ from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
+from pipeline.learning.networks import Classifier, features_of
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
@@ -28,7 +28,6 @@ from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
 
 OURS = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
-BATCH = 500  # images classified at once
 Generator = Callable[[Outliers, range], Tensor]  # outlier vectors and their indices -> latents
 
 
@@ -88,7 +87,7 @@ def vectors_and_generator(
     train_set: ImageSet, teacher: Classifier, settings: Params, seed: int
 ) -> tuple[Tensor, Generator]:
     """The space to sample in, a vector for each training image, and what turns its vectors into latents."""
-    features = predict(teacher, train_set.pixels, BATCH)[1]
+    features = features_of(teacher, train_set.pixels)
     if settings.generator == OURS:
         model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
         return features, our_generator(model, settings, seed)

@@ -28,6 +28,7 @@ from pipeline.artifacts.files import replacing_together, sha256
 from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.parts import fingerprint, parts, ranges
+from pipeline.console import track
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
 from pipeline.synthesis import audit, controls, cures, filters, inspection
@@ -189,7 +190,8 @@ def write_decoded_test(path: Path, source: Shards) -> None:
     """ID test images as the decoder shows them: what a classifier that learned "decoded" would flag."""
     encoded = source.latents["test"]
     rows = zip(encoded.keys, source.judge.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
-    pictures = [Picture(key, encode_png(pixels), label) for key, pixels, label in rows]
+    shown = track(rows, "pack decoded-test", len(encoded.keys))
+    pictures = (Picture(key, encode_png(pixels), label) for key, pixels, label in shown)
     images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
 
 

@@ -26,6 +26,14 @@ def test_a_loop_within_a_loop_is_not_shown(
         assert "outer" in shown and "inner" not in shown
 
 
+def test_a_loop_of_one_item_leaves_the_bar_to_the_loop_within(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
+    assert [list(console.track("ab", "inner", 2)) for _ in console.track("x", "outer", 1)] == [["a", "b"]]
+    assert capsys.readouterr().out.splitlines()[0].startswith("inner: 1/2")
+
+
 def test_after_a_loop_that_was_left_the_next_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from pyarrow.dataset import dataset
 
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.layout import IMAGES
+from pipeline.console import track
 from pipeline.errors import UserError
 
 OOD_LABEL = -1
@@ -195,7 +196,8 @@ def load(path: Path) -> ImageSet:
     labels: list[torch.Tensor] = []
     keys: list[str] = []
     pixels = torch.empty(0)
-    for piece in range(len(file.sizes)):
+    pieces = range(len(file.sizes))
+    for piece in track(pieces, f"read {path.stem}", len(pieces)):
         part = file.read(piece)
         shape = part.pixels.shape[1:]
         if piece == 0:

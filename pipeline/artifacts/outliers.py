@@ -24,6 +24,7 @@ from typing_extensions import TypedDict
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.files import read_json, sha256
 from pipeline.artifacts.parts import ranges
+from pipeline.console import track
 from pipeline.errors import UserError, one_line
 from pipeline.processes import gather, is_first, share
 
@@ -130,15 +131,15 @@ def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], p
         name, sha256 and number of samples of each shard.
     """
     pieces = {f"{name}-{number:06d}.tar": piece for number, piece in enumerate(ranges(count, per_shard))}
-    rows = []
-    for shard in share(list(pieces)):
+    rows, own = [], share(list(pieces))
+    for shard in track(own, f"pack {name}", len(own)):
         # an integer mtime of 0: reproducible, and half the bytes of webdataset's default
         with wds.TarWriter(str(folder / shard), mtime=0) as writer:
             for i in pieces[shard]:
-                key, own = f"{i:08d}", sample(i)
-                rows.append({"key": key, "shard": shard} | own.fields)
-                fields = json.dumps(own.fields, sort_keys=True).encode()
-                writer.write({"__key__": key, "json": fields, "latent.npy": own.latent, "png": own.image})
+                key, made = f"{i:08d}", sample(i)
+                rows.append({"key": key, "shard": shard} | made.fields)
+                fields = json.dumps(made.fields, sort_keys=True).encode()
+                writer.write({"__key__": key, "json": fields, "latent.npy": made.latent, "png": made.image})
     rows = gather(rows)
     if is_first():
         index = sorted(rows, key=lambda row: row["key"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from pipeline.console import track
 from pipeline.errors import UserError, one_line
 from pipeline.learning import heads
 
@@ -21,6 +22,7 @@ KNOWN = (
     "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40; resnet-18; resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
     "or timm:NAME with a name that timm lists"
 )
+BATCH = 500  # images that `features_of` takes at once
 
 
 class PooledWideResNet(WideResNet):
@@ -200,6 +202,12 @@ def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tenso
     parts = [model(as_images(chunk.to(device))) for chunk in pixels.split(batch)]
     logits, features = zip(*parts, strict=True)
     return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()
+
+
+def features_of(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Features of a whole training set of uint8 pixels, float32 (n, features) on the CPU, as `predict` gives them."""
+    chunks = pixels.split(BATCH)
+    return torch.cat([predict(model, chunk, BATCH)[1] for chunk in track(chunks, "features", len(chunks))])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.console import track
 from pipeline.errors import UserError
 from pipeline.params import Section
 from pipeline.synthesis import randomness
@@ -179,7 +180,8 @@ class Sampler:
         classes = range(int(labels.max()) + 1)
         self.members = [torch.nonzero(labels == label).flatten().to(self.vectors.device) for label in classes]
         self.anchors = [
-            find_anchors(self.vectors[rows], settings.neighbours, settings.anchors) for rows in self.members
+            find_anchors(self.vectors[rows], settings.neighbours, settings.anchors)
+            for rows in track(self.members, f"{section}: anchors", len(self.members))
         ]
         self.blocks = [(label, sigma) for sigma in settings.sigmas for label in classes]
         self.round = len(self.blocks) * settings.anchors * settings.keep

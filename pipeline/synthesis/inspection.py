@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.pictures import contact_sheet, map_of
 from pipeline.artifacts.pieces import evenly
+from pipeline.console import track
 from pipeline.learning.networks import predict
 from pipeline.synthesis import audit, quality
 from pipeline.synthesis.judging import BATCH, Judge, Judged
@@ -18,7 +19,7 @@ GRID_CLASSES = 20  # classes shown in the class grid
 def shortcuts(judge: Judge, val_set: ImageSet, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
     """The audit: each method's accepted images against plain ID validation images and against decoded ones."""
     report: dict[str, Any] = {}
-    for judged in groups:
+    for judged in track(groups, "audit", len(groups)):
         own = judged.pixels[judged.accepted]
         vectors = judge.scaled(judged.found.raw_latents[judged.accepted])
         report[f"decoded id against {judged.method}"] = audit.telltale(decoded, own)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
 from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
+from pipeline.learning.networks import Classifier, features_of, predict
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import cures, filters
 from pipeline.synthesis.neighbours import Neighbours
@@ -54,7 +54,7 @@ class Judge:
         std = train_latents.flatten(1).std(dim=0)
         self.scale = std.clamp_min(FLOOR * std.mean())
         self.known_latents = Neighbours(self.scaled(train_latents))
-        self.known_features = Neighbours(predict(teacher, train_set.pixels, BATCH)[1])
+        self.known_features = Neighbours(features_of(teacher, train_set.pixels))
         self.known_pixels = Neighbours(thumbnails(train_set.pixels, BATCH))
         self.size = train_set.pixels.shape[-1]
         self.members = [torch.nonzero(train_set.labels == i).flatten() for i in range(len(train_set.classes))]
