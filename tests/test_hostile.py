@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipeline.artifacts import outliers, outputs, sharing
-from pipeline.artifacts.codec import FORMATS
+from pipeline.artifacts.codec import FORMATS, decode
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection
@@ -504,11 +504,23 @@ def test_any_damage_to_a_shard_is_found(dataset: Path, data: bytes, at: int, cut
         sharing.check(dataset)
     except UserError:
         pass
-    else:  # the damage hit what carries no meaning: padding, owner, time
+    else:  # the damage hit what carries no meaning: padding, owner, time, the checksum of a PNG's empty last chunk
         samples = [own for _, own in outliers.read(dataset, outliers.verify(dataset))]
-        assert [own.image for own in samples] == [SAMPLE.image] * 2
-    path.write_bytes(sound)
-    (dataset / "dataset.json").write_text(about)
+        found = [decode(own.image, "damaged").tolist() for own in samples]
+        assert found == [decode(SAMPLE.image, "sound").tolist()] * 2
+    finally:
+        path.write_bytes(sound)
+        (dataset / "dataset.json").write_text(about)
+
+
+def test_a_damaged_end_of_a_png_changes_no_pixel(dataset: Path) -> None:
+    sound = (dataset / SHARD).read_bytes()
+    end = sound.rindex(SAMPLE.image) + len(SAMPLE.image)
+    rewrite(dataset, sound[: end - 3] + b"\xe0\xc1\xc4" + sound[end:])
+    sharing.check(dataset)
+    images = [own.image for _, own in outliers.read(dataset, outliers.verify(dataset))]
+    assert images[1] != SAMPLE.image
+    assert np.array_equal(decode(images[1], "damaged"), decode(SAMPLE.image, "sound"))
 
 
 @FUZZ
