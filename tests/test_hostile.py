@@ -506,8 +506,7 @@ def test_any_damage_to_a_shard_is_found(dataset: Path, data: bytes, at: int, cut
         pass
     else:  # the damage hit what carries no meaning: padding, owner, time, the checksum of a PNG's empty last chunk
         samples = [own for _, own in outliers.read(dataset, outliers.verify(dataset))]
-        found = [decode(own.image, "damaged").tolist() for own in samples]
-        assert found == [decode(SAMPLE.image, "sound").tolist()] * 2
+        assert [own.image[:-4] for own in samples] == [SAMPLE.image[:-4]] * 2
     finally:
         path.write_bytes(sound)
         (dataset / "dataset.json").write_text(about)
