@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from pipeline.artifacts.layout import TIMINGS
+from pipeline.artifacts.layout import OWN, TIMINGS
 from pipeline.errors import UserError
 from pipeline.processes import is_first, wait
 
@@ -21,19 +21,34 @@ UNWRITABLE = {
 }  # fmt: skip
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+def _is_own(path: Path) -> bool:
+    """Whether a path lies under the folders that stages write; a link counts where it is, not where it leads."""
+    place = path.parent.resolve() / path.name
+    roots = [root for own in OWN for root in (Path.cwd() / own, own.resolve())]  # `data` itself may be a link
+    return any(place.is_relative_to(root) for root in roots)
+
+
+def _remove(path: Path, target: Path) -> None:
+    """Remove a file, a link, or, where the target is the pipeline's own, a folder.
+
+    Raises:
+        UserError: a folder elsewhere, which may hold anybody's files.
+    """
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+    elif _is_own(target):
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        names = ", ".join(map(str, OWN))
+        raise UserError(f"{path}: a folder outside of {names}, which is never removed; name a path that is free")
 
 
-def _remove_quietly(path: Path) -> None:
-    with suppress(OSError):  # the failure that brought us here is the one to report
-        _remove(path)
+def _remove_quietly(path: Path, target: Path) -> None:
+    with suppress(OSError, UserError):  # the failure that brought us here is the one to report
+        _remove(path, target)
 
 
-def _is_unwritable(error: Exception) -> bool:
+def is_unwritable(error: Exception) -> bool:
     """The place is to blame, not the code; safetensors has no error number."""
     return error.errno in UNWRITABLE if isinstance(error, OSError) else "I/O error" in str(error)
 
@@ -51,26 +66,27 @@ def _partial(target: Path) -> Path:
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or folder to; rename it to `target` at the end.
 
-    If the body fails nothing of `target` changes and what was written is removed.
+    For the outputs of stages, under `layout.OWN`: what is at `target` goes. A path that a user types is for
+    `destination.Destination`. If the body fails nothing of `target` changes and what was written is removed.
 
     Raises:
-        UserError: the place cannot be written (permissions, full disk).
+        UserError: the place cannot be written (permissions, full disk), or `target` is a folder elsewhere.
     """
     partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
+        _remove(partial, target)
         yield partial
         if target.is_dir() or partial.is_dir():  # a file takes a file's place in one step
-            _remove(target)
+            _remove(target, target)
         partial.replace(target)
     except (OSError, SafetensorError) as error:
-        _remove_quietly(partial)
-        if not _is_unwritable(error):
+        _remove_quietly(partial, target)
+        if not is_unwritable(error):
             raise
         raise unwritable(target, error) from None
     except BaseException:
-        _remove_quietly(partial)
+        _remove_quietly(partial, target)
         raise
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+FINGERPRINTS = Path("data/fingerprints")
 IMAGES = Path("data/images")
 LATENTS = Path("data/latents")
 CANDIDATES = Path("data/candidates")
@@ -14,3 +15,4 @@ OUTPUTS = Path("data/outputs")
 TIMINGS = Path("data/timings")
 METRICS = Path("metrics")
 REPORT = Path("report")
+OWN = (Path("data"), METRICS, REPORT)  # all that a stage may replace

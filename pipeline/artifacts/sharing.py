@@ -1,5 +1,6 @@
 """Outlier datasets from hand to hand: check every sample, merge, upload, download."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pipeline.artifacts import outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.files import replacing, write_json
+from pipeline.artifacts.destination import Kind, destination, others
+from pipeline.artifacts.files import write_json
 from pipeline.artifacts.models import COMMIT, upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
@@ -22,6 +24,19 @@ from pipeline.console import track
 from pipeline.errors import UserError, one_line
 
 PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "*.png"]
+BESIDE_SHARDS = (
+    "dataset.json", "README.md", "index.parquet", "rejected.parquet", "contact-sheet.png", "latent-map.png",
+    "class-grid.png",
+)  # fmt: skip
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Files of an outlier dataset's folder that are not the dataset's; raises UserError where it is none."""
+    about = outliers.verify(folder)
+    return others(folder, [*BESIDE_SHARDS, *(shard["name"] for shard in about["shards"])])
+
+
+DATASET = Kind("outlier dataset", is_folder=True, strangers=_strangers)
 
 
 def check(folder: Path) -> dict[str, Any]:
@@ -71,18 +86,20 @@ def _check_sample(name: str, sample: Sample, shape: tuple[int, ...]) -> None:
     outliers.latent_of(sample, name)
 
 
-def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, Any]:
+def merge(folders: Sequence[Path], target: Path, per_shard: int, force: bool = False) -> dict[str, Any]:
     """Merge outlier datasets of the same ID classes and image shape into one, checked first and renumbered.
 
     Args:
         per_shard: samples in a shard of the result.
+        force: replace an earlier dataset at `target`.
 
     Returns:
         the result's dataset.json; its `merged` holds those of the parts.
 
     Raises:
-        UserError: a part does not verify, or the parts do not fit together.
+        UserError: `target` is not free, a part does not verify, or the parts do not fit together.
     """
+    place = destination(target, DATASET, folders, force)
     parts = [check(folder) for folder in folders]
     for folder, about in zip(folders, parts, strict=True):
         for key in ("classes", "shape"):
@@ -94,7 +111,7 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, An
     samples = [
         sample for folder, about in zip(folders, parts, strict=True) for _, sample in outliers.read(folder, about)
     ]
-    with replacing(target) as partial:
+    with place.writing() as partial:
         partial.mkdir()
         shards = outliers.pack(partial, "outliers", len(samples), samples.__getitem__, per_shard)
         outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
@@ -147,15 +164,20 @@ def push(folder: Path, repository: str) -> str:
     return upload(folder, repository, "dataset", PUBLISHED, "Outlier dataset")
 
 
-def pull(repository: str, revision: str, target: Path) -> dict[str, Any]:
+def pull(repository: str, revision: str, target: Path, force: bool = False) -> dict[str, Any]:
     """Download an outlier dataset at a pinned commit and check it; nothing is left where it does not hold.
 
+    Args:
+        force: replace an earlier dataset at `target`.
+
     Raises:
-        UserError: the revision is no commit, the Hub has no such dataset, or the dataset does not hold.
+        UserError: `target` is not free, the revision is no commit, the Hub has no such dataset, or the dataset does not
+            hold.
     """
+    place = destination(target, DATASET, force=force)
     if not COMMIT.fullmatch(revision):
         raise UserError(f"{repository}: revision {revision!r}, expected the 40-digit commit that its owner names")
-    with replacing(target) as partial:
+    with place.writing() as partial:
         try:
             snapshot_download(
                 repository, repo_type="dataset", revision=revision, local_dir=partial, allow_patterns=PUBLISHED
@@ -164,4 +186,5 @@ def pull(repository: str, revision: str, target: Path) -> dict[str, Any]:
             raise UserError(
                 f"{repository}: cannot be downloaded ({one_line(error)}); check the name and commit"
             ) from None
+        shutil.rmtree(partial / ".cache", ignore_errors=True)  # the Hub's client keeps notes there
         return check(partial)

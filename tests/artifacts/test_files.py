@@ -6,8 +6,13 @@ from pipeline.artifacts.files import read_json, replacing, write_json
 from pipeline.errors import UserError
 
 
-def test_a_finished_write_replaces_the_target(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "set"
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_finished_write_replaces_the_target() -> None:
+    target = Path("data/deep/set")
     for content in ("old", "new"):
         with replacing(target) as partial:
             partial.mkdir()
@@ -28,12 +33,38 @@ def test_a_failed_write_leaves_the_target_and_nothing_else(tmp_path: Path, error
 
 
 def test_what_a_killed_run_left_is_not_taken_over(tmp_path: Path) -> None:
-    (tmp_path / ".set.partial").mkdir()
-    (tmp_path / ".set.partial" / "stale").write_text("x")
-    with replacing(tmp_path / "set") as partial:
+    stale = tmp_path / "data/.set.partial"
+    stale.mkdir(parents=True)
+    (stale / "stale").write_text("x")
+    with replacing(tmp_path / "data/set") as partial:
         partial.mkdir()
         (partial / "fresh").write_text("y")
-    assert [path.name for path in (tmp_path / "set").iterdir()] == ["fresh"]
+    assert [path.name for path in (tmp_path / "data/set").iterdir()] == ["fresh"]
+
+
+@pytest.mark.parametrize("target", ["mine", "data/../mine", "elsewhere/../mine", "link"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_folder_that_is_not_the_pipelines_is_never_removed(tmp_path: Path, target: str, kind: str) -> None:
+    for name in ("mine", "data", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine/precious.txt").write_text("x")
+    (tmp_path / "link").symlink_to("mine")
+    try:
+        with replacing(Path(target)) as partial:
+            partial.mkdir() if kind == "folder" else partial.write_text("y")
+    except UserError as error:
+        assert "never removed" in str(error)
+    assert (tmp_path / "mine/precious.txt").read_text() == "x"
+
+
+def test_outputs_that_lie_on_another_disk_are_still_the_pipelines(tmp_path: Path) -> None:
+    (tmp_path / "disk/set").mkdir(parents=True)
+    (tmp_path / "disk/set/old").write_text("x")
+    (tmp_path / "data").symlink_to("disk")
+    with replacing(Path("data/set")) as partial:
+        partial.mkdir()
+        (partial / "new").write_text("y")
+    assert [path.name for path in (tmp_path / "disk/set").iterdir()] == ["new"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
