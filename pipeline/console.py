@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,6 +21,11 @@ def say(message: str) -> None:
     """Print one line, flushed, so that it stands in order with a child process's lines."""
     if is_first():
         print(message, flush=True)
+
+
+def printable(name: str | Path) -> str:
+    """A file's name, or text that holds some, as valid Unicode: bytes that are no UTF-8 are written as \\xNN."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -11,14 +11,14 @@ from typing import Any
 
 from pipeline import params
 from pipeline.artifacts import images
-from pipeline.artifacts.codec import decode, encode_png
+from pipeline.artifacts.codec import decode, encode_png, stored
 from pipeline.artifacts.files import replacing, sha256, write_json
 from pipeline.artifacts.images import Picture, Preprocessing, Role
 from pipeline.artifacts.layout import IMAGES
 from pipeline.console import say, track
 from pipeline.errors import UserError
 from pipeline.sources import benchmarks, folder
-from pipeline.sources.audit import Facts, compare
+from pipeline.sources.audit import Facts, compare, in_training
 from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Collection, Item
 from pipeline.sources.preprocess import conform
@@ -26,7 +26,7 @@ from pipeline.sources.preprocess import conform
 
 class Params(params.Section):
     benchmark: str
-    root: str | None
+    root: params.LocalPath | None
     download: bool
     partial: bool
     folder: folder.Settings | None
@@ -47,14 +47,15 @@ def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> 
     """The images as the networks see them, their facts noted. One that has that form already keeps its bytes.
 
     Raises:
-        UserError: unreadable, animated, of more than 8 bits, or colour where grey is asked for.
+        UserError: unreadable, animated, or of more than 8 bits.
     """
     for item in items:
         data = item.read()
         pixels = decode(data, item.key, convert=form.source != "digits", upright=form.source == "folder")
-        seen = conform(pixels, item.key, form.size, form.channels, form.resize)
+        seen = conform(pixels, form.size, form.channels, form.resize)
         facts.note(data, seen, item.label, measured)
-        yield Picture(item.key, data if seen is pixels else encode_png(seen), item.label)
+        facts.made_grey += len(pixels) > form.channels
+        yield Picture(item.key, stored(data, seen) if seen is pixels else encode_png(seen), item.label)
 
 
 def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:
@@ -88,31 +89,61 @@ def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[
     return about, facts
 
 
+def audit(about: dict[str, Any], facts: dict[str, Facts], expected: Record) -> None:
+    """Add to what the manifest says of each set: copies of training images, and what gives an OOD set away."""
+    for name, own in about.items():
+        if own["role"] == "id" and name != "train":
+            own["in_training"] = in_training(facts[name], facts["train"])
+        for split, roles in images.OOD_ROLES.items():
+            if own["role"] in roles:
+                own["audit"] = compare(facts[name], facts[split], facts["train"])
+        if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
+            own["excluded"] = known.excluded
+
+
+def check_benchmark(settings: Params, expected: Record, classes: list[str], about: dict[str, Any]) -> list[str]:
+    """What differs from the benchmark's record.
+
+    Raises:
+        UserError: something does, and `prepare.partial` is false.
+    """
+    counts = {name.removeprefix("ood/"): own["count"] for name, own in about.items()}
+    pixels = {name.removeprefix("ood/"): own["pixels"] for name, own in about.items()}
+    differing = benchmarks.differences(expected, classes, counts, pixels)
+    if differing and not settings.partial:
+        raise UserError(
+            f"benchmark {settings.benchmark}: {'; '.join(differing)}; get the images that belong to it, or set "
+            "prepare.partial to true, which then stands in every table"
+        )
+    return differing
+
+
+def say_result(classes: list[str], about: dict[str, Any], facts: dict[str, Facts], differing: list[str]) -> None:
+    """What was prepared, and what to know of it."""
+    counts = ", ".join(f"{name.removeprefix('ood/')} {own['count']}" for name, own in about.items())
+    say(f"prepare: {len(classes)} classes; {counts}")
+    if grey := sum(own.made_grey for own in facts.values()):
+        say(f"prepare: {grey} colour images became grey, for channels is 1")
+    for name, own in about.items():
+        if copies := own.get("in_training"):
+            say(f"warning: {name}: {copies} of {own['count']} images have the pixels of an ID training image")
+    for difference in differing:
+        say(f"warning: partial: {difference}")
+
+
 def main() -> None:
     settings, seed = params.read("prepare", Params), params.read("seed", int)
     expected, collection = collect(settings, seed)
+    for note in collection.notes:
+        say(f"prepare: {note}")
     with replacing(IMAGES) as target:
         about, facts = write_sets(target, expected, collection)
-        for name, own in about.items():
-            for split, roles in images.OOD_ROLES.items():
-                if own["role"] in roles:
-                    own["audit"] = compare(facts[name], facts[split], facts["train"])
-            if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
-                own["excluded"] = known.excluded
-        counts = {name.removeprefix("ood/"): own["count"] for name, own in about.items()}
-        pixels = {name.removeprefix("ood/"): own["pixels"] for name, own in about.items()}
-        differing = benchmarks.differences(expected, collection.classes, counts, pixels)
-        if differing and not settings.partial:
-            raise UserError(
-                f"benchmark {settings.benchmark}: {'; '.join(differing)}; get the images that belong to it, or set "
-                "prepare.partial to true, which then stands in every table"
-            )
+        audit(about, facts, expected)
+        differing = check_benchmark(settings, expected, collection.classes, about)
         manifest = {
             "benchmark": settings.benchmark, "title": expected.title, "partial": differing,
             "classes": collection.classes, "resize": expected.resize, "size": expected.size,
             "channels": expected.channels, "sets": about,
         }  # fmt: skip
         write_json(target / "manifest.json", manifest)
-    say(f"prepare: {len(collection.classes)} classes; {', '.join(f'{name} {count}' for name, count in counts.items())}")
-    for difference in differing:
-        say(f"warning: partial: {difference}")
+    say_result(collection.classes, about, facts, differing)

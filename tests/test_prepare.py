@@ -112,7 +112,13 @@ def test_splits_of_other_classes_and_parquet_without_classes(workplace: Path) ->
     train = parquet(workplace / "train.parquet", 40, ["cat", "dog"], 0)
     other = parquet(workplace / "test.parquet", 40, ["dog", "cat"], 1)
     use(workplace, id={"train": str(train), "test": str(other)})
-    with pytest.raises(UserError, match=r"test.parquet: classes \['dog', 'cat'\], expected those of"):
+    prepare.main()  # the same classes in another order: labels go by name
+    rows = {row["image"]["bytes"]: row["label"] for row in pq.read_table(other).to_pylist()}
+    for name in ("val", "test"):
+        for row in pq.read_table(f"data/images/{name}.parquet").to_pylist():
+            assert row["label"] == 1 - rows[row["image"]["bytes"]]
+    use(workplace, id={"train": str(train), "test": str(parquet(workplace / "third.parquet", 40, ["cat", "cow"], 1))})
+    with pytest.raises(UserError, match=r"test: class 'cow', which train has not; expected some of cat, dog"):
         prepare.main()
     pq.write_table(pq.read_table(train).replace_schema_metadata(None), train)
     use(workplace, id=str(train))

@@ -1,14 +1,53 @@
 """One image as bytes: PNG out; JPEG, PNG and a few others in, whoever made them."""
 
 import io
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from pipeline.errors import UserError, one_line
 
 EIGHT_BITS = ("1", "CMYK", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr")  # modes of Pillow that become RGB
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow would hand others to Ghostscript
+STORED = (b"\x89PNG", b"\xff\xd8")  # how files begin that image sets take as they are, PNG and JPEG
+WITH_PREVIEWS = ("MPO", "HEIF")  # phones store further frames behind the photograph
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Formats that are read, by Pillow's names: Pillow would hand others to Ghostscript.
+
+    AVIF where Pillow was built with it (since 11.3 its wheels are), HEIF where pillow-heif is installed.
+    """
+    found = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"]
+    if features.check("avif"):
+        found.append("AVIF")
+    try:
+        import pillow_heif
+    except ImportError:
+        return tuple(found)
+    pillow_heif.register_heif_opener()
+    return (*found, "HEIF")
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Suffixes of the files of these formats, in lower case with their dots, as Pillow knows them."""
+    known = (*formats(), "MPO")  # a JPEG of several frames
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+
+
+def stored(data: bytes, pixels: np.ndarray) -> bytes:
+    """The bytes that an image set keeps: the file's own if it is a PNG or JPEG that decodes to these pixels, else a PNG.
+
+    A palette, or an EXIF orientation, was taken into account when the pixels were made, and would not be again.
+    """
+    try:
+        if data.startswith(STORED) and np.array_equal(decode(data, "image"), pixels):
+            return data
+    except UserError:  # a mode that is only read with `convert`
+        pass
+    return encode_png(pixels)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -22,7 +61,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:
     """Decode one 8-bit grey or RGB image to uint8, (channels, height, width).
 
-    Of a phone's JPEG of several frames (MPO) it is the first, the photograph.
+    Of a phone's file of several frames (MPO, HEIF) it is the photograph.
 
     Args:
         convert: turn images of other 8-bit modes (CMYK, palette, with alpha) to RGB, as Pillow, torchvision and OpenOOD
@@ -33,9 +72,8 @@ def decode(data: bytes, name: str, convert: bool = False, upright: bool = False)
         UserError: not an image, truncated, animated, of more bits, or of another mode.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            # phones store previews behind the photograph, as further frames of a JPEG that Pillow calls MPO
-            frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        with Image.open(io.BytesIO(data), formats=formats()) as opened:
+            frames = 1 if opened.format in WITH_PREVIEWS else getattr(opened, "n_frames", 1)
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:

@@ -24,12 +24,14 @@ class Facts:
 
     Attributes:
         digest: of all pixels, labels and their order; the same on every machine that decodes alike.
+        made_grey: colour images that became grey, since the networks see one channel.
     """
 
     files: list[str] = field(default_factory=list)  # format and size
     pixels: list[bytes] = field(default_factory=list)  # digest of each image
     grey: list[bool] = field(default_factory=list)
     columns: dict[str, list[float]] = field(default_factory=dict)
+    made_grey: int = 0
     _all: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     _waiting: list[np.ndarray] = field(default_factory=list)  # pixels not yet measured
 
@@ -64,6 +66,11 @@ class Facts:
             self._waiting.clear()
 
 
+def in_training(own: Facts, train: Facts) -> int:
+    """Number of images, up to copies among themselves, whose pixels an ID training image has too."""
+    return len(set(own.pixels) & set(train.pixels))
+
+
 def compare(own: Facts, reference: Facts, train: Facts) -> dict[str, object]:
     """What sets an OOD set apart from an ID set without a look at what it shows.
 
@@ -73,7 +80,7 @@ def compare(own: Facts, reference: Facts, train: Facts) -> dict[str, object]:
         of single numbers.
     """
     return {
-        "in_training": len(set(own.pixels) & set(train.pixels)),
+        "in_training": in_training(own, train),
         "grey": [_percent(own.grey), _percent(reference.grey)],
         "files": [_commonest(own.files), _commonest(reference.files)],
         "statistics": {

@@ -1,7 +1,7 @@
 """What every source gives: labelled ID images and named OOD sets, not yet read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.artifacts.images import Role
@@ -22,6 +22,15 @@ class Item:
 
 
 @dataclass(frozen=True)
+class ImageList:
+    """Images of one place, of the named classes or (with label -1) of none; `notes` say what was not used, and why."""
+
+    classes: list[str]
+    items: list[Item]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class OODSet:
     """A benchmark set and what it is for: testing (`near`, `far`) or choices (`val-near`, `val-far`)."""
 
@@ -31,8 +40,12 @@ class OODSet:
 
 @dataclass(frozen=True)
 class Collection:
-    """ID images with labels 0..len(classes)-1, split by whoever knows how, and OOD sets by name."""
+    """ID images with labels 0..len(classes)-1, split by whoever knows how, and OOD sets by name.
+
+    `notes` are for the user: what was left out, and what was decided.
+    """
 
     classes: list[str]
     splits: dict[Split, list[Item]]
     ood: dict[str, OODSet]
+    notes: list[str] = field(default_factory=list)

@@ -19,6 +19,7 @@ from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import OOD_LABEL, Role
 from pipeline.errors import UserError
 from pipeline.sources.collection import Collection, Item, OODSet
+from pipeline.sources.copies import different
 from pipeline.sources.splits import three_ways
 
 ID_DIGITS = (0, 2, 3, 5, 7, 9)
@@ -63,7 +64,7 @@ def load() -> Collection:
         ood |= {name: OODSet(role, list(_patches(name, file))) for name, file in photographs.items()}
     classes = [str(digit) for digit in ID_DIGITS]
     labelled = [replace(item, label=label) for label, digit in enumerate(ID_DIGITS) for item in of_class[digit]]
-    return Collection(classes, three_ways(classes, labelled, VAL, TEST, SEED), ood)
+    return Collection(classes, three_ways(classes, different(labelled), VAL, TEST, SEED), ood)
 
 
 def _item(key: str, grey: np.ndarray) -> Item:

@@ -1,20 +1,17 @@
-"""Source `folder`: your own images, read by Hugging Face `datasets`: class folders, or parquet in its image layout."""
+"""Source `folder`: your own images, in class folders or in parquet of Hugging Face's image layout, split or not."""
 
-import glob
-import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import ClassLabel, Features, Image, load_dataset
-from datasets.utils.logging import disable_progress_bar
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.artifacts.images import OOD_LABEL, Role
-from pipeline.errors import UserError, one_line
-from pipeline.params import Section
-from pipeline.sources.collection import Collection, Item, OODSet, Split
+from pipeline.artifacts.images import Role
+from pipeline.errors import UserError
+from pipeline.params import LocalPath, Section
+from pipeline.sources import class_folders, copies, parquet
+from pipeline.sources.collection import Collection, ImageList, Item, OODSet, Split
 from pipeline.sources.splits import halves, stratified, three_ways
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
@@ -24,65 +21,119 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 class Splits(Section):
     """ID images that come split; without `val`, `val_fraction` of the test images serve as such."""
 
-    train: str
-    val: str | None = None
-    test: str
+    train: LocalPath
+    val: LocalPath | None = None
+    test: LocalPath
 
 
 class Settings(Section):
     """What the images are and where; a set that stands under `near` and `val_near` alike is halved."""
 
-    id: str | Splits | None
-    near: dict[Name, str]
-    far: dict[Name, str]
-    val_near: dict[Name, str]
-    val_far: dict[Name, str]
+    id: LocalPath | Splits | None
+    near: dict[Name, LocalPath]
+    far: dict[Name, LocalPath]
+    val_near: dict[Name, LocalPath]
+    val_far: dict[Name, LocalPath]
     val_fraction: Fraction
     test_fraction: Fraction
     resize: Annotated[int, Field(ge=8)]
     size: Annotated[int, Field(ge=8)]
-    channels: Annotated[int, Field(ge=1, le=3)]
+    channels: Literal[1, 3]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Settings":
+        if self.size > self.resize:
+            raise ValueError(f"size {self.size}, expected at most resize = {self.resize}: the crop is taken from it")
+        return self
 
 
 def load(settings: Settings, seed: int) -> Collection:
     """List the images of the settings.
 
     Raises:
-        UserError: a folder is missing or unreadable, holds fewer than two classes or no image, or a class is too small.
+        UserError: a folder is missing or unreadable, holds fewer than two classes or no image, a class is too small, or
+            an image is in two classes or splits.
     """
     if settings.id is None:
         raise UserError("params.yaml: prepare.folder.id is null; set it to a folder of class folders, or to a parquet")
-    if isinstance(settings.id, Splits):
-        classes, splits = _given_splits(settings.id, settings.val_fraction, seed)
+    if given := _given(settings.id):
+        found = _use(given, settings, seed)
     else:
-        classes, items = _labelled(settings.id)
-        splits = three_ways(classes, items, settings.val_fraction, settings.test_fraction, seed)
-    return Collection(classes, splits, _ood(settings, seed))
+        found = _draw(str(settings.id), settings, seed)
+    ood, notes = _ood(settings, seed)
+    return replace(found, ood=ood, notes=found.notes + notes)
 
 
-def _given_splits(given: Splits, val_fraction: float, seed: int) -> tuple[list[str], dict[Split, list[Item]]]:
-    classes, train = _labelled(given.train)
-    splits: dict[Split, list[Item]] = {"train": train}
-    paths: dict[Split, str | None] = {"val": given.val, "test": given.test}
-    for split, path in paths.items():
-        if path is not None:
-            names, splits[split] = _labelled(path)
-            if names != classes:
-                raise UserError(f"{path}: classes {names[:5]}, expected those of {given.train}: {classes[:5]}")
-    if given.val is None:
-        splits |= stratified(splits["test"], {"val": val_fraction}, "test", seed)
-    return classes, splits
+def _given(own: str | Splits) -> dict[Split, ImageList]:
+    """The images of each split, where they come split: by the settings, or by the names of folders or files."""
+    if isinstance(own, Splits):
+        paths: dict[Split, str | None] = {"train": own.train, "val": own.val, "test": own.test}
+        return {split: _read(path, labelled=True) for split, path in paths.items() if path is not None}
+    if files := parquet.split_shards(parquet.shards(Path(own))):
+        return {split: parquet.read(shards, labelled=True) for split, shards in files.items()}
+    folders = class_folders.split_folders(Path(own)) if Path(own).is_dir() else {}
+    return {split: _read(str(folder), labelled=True) for split, folder in folders.items()}
 
 
-def _labelled(path: str) -> tuple[list[str], list[Item]]:
-    classes, items = _read(Path(path), labelled=True)
-    if len(classes) < 2:
-        raise UserError(f"{path}: found {len(classes)} classes, expected at least 2; give each class a folder")
-    return classes, items
+def _use(given: Mapping[Split, ImageList], settings: Settings, seed: int) -> Collection:
+    """Splits as they were given; validation or test images that are missing are drawn."""
+    classes = given["train"].classes
+    splits = {split: _aligned(split, found, classes) for split, found in given.items()}
+    notes = [note for found in given.values() for note in found.notes]
+    counts = ", ".join(f"{split} {len(items)}" for split, items in splits.items())
+    notes.append(f"{_name(settings.id)}: split already, and used so: {counts}")
+    twins = copies.find(splits)
+    copies.refuse(twins, _name(settings.id))
+    if twins:
+        notes.append(f"{_name(settings.id)}: {len(twins)} copies within a class, kept (the first: {twins[0].pair})")
+    for split, found in given.items():
+        if lacking := [name for name in classes if name not in found.classes]:
+            notes.append(f"{split}: no image of {', '.join(lacking)}")
+    if "test" not in splits:
+        splits |= stratified(splits["train"], {"test": settings.test_fraction}, "train", seed)
+    if "val" not in splits:
+        splits |= stratified(splits["test"], {"val": settings.val_fraction}, "test", seed)
+    return Collection(classes, splits, {}, notes)
 
 
-def _ood(settings: Settings, seed: int) -> dict[str, OODSet]:
+def _draw(place: str, settings: Settings, seed: int) -> Collection:
+    """Splits drawn from images that came without; of copies within a class the first one counts."""
+    found = _read(place, labelled=True)
+    twins = copies.find({"train": found.items})
+    copies.refuse(twins, place)
+    extra = {id(twin.item) for twin in twins}
+    notes = list(found.notes)
+    if twins:
+        notes.append(f"{place}: left out {len(twins)} copies within a class (the first: {twins[0].pair})")
+    items = [item for item in found.items if id(item) not in extra]
+    splits = three_ways(found.classes, items, settings.val_fraction, settings.test_fraction, seed)
+    return Collection(found.classes, splits, {}, notes)
+
+
+def _name(own: str | Splits | None) -> str:
+    return own if isinstance(own, str) else "prepare.folder.id"
+
+
+def _aligned(split: Split, found: ImageList, classes: list[str]) -> list[Item]:
+    """A split's images, labelled by the classes of the training images.
+
+    Raises:
+        UserError: a class that the training images have not.
+    """
+    for name in found.classes:
+        if name not in classes:
+            raise UserError(f"{split}: {class_folders.unknown(name, classes)}")
+    return [replace(item, label=classes.index(found.classes[item.label])) for item in found.items]
+
+
+def _ood(settings: Settings, seed: int) -> tuple[dict[str, OODSet], list[str]]:
     sets: dict[str, OODSet] = {}
+    notes: list[str] = []
+
+    def read(path: str) -> list[Item]:
+        found = _read(path, labelled=False)
+        notes.extend(found.notes)
+        return found.items
 
     def add(name: str, role: Role, items: list[Item]) -> None:
         if name in sets:
@@ -94,62 +145,29 @@ def _ood(settings: Settings, seed: int) -> dict[str, OODSet]:
     ]  # fmt: skip
     for role, choice_role, tests, choices in pairs:
         for name, path in tests.items():
-            items = _read(Path(path), labelled=False)[1]
+            items = read(path)
             if choices.get(name) == path:
                 items, held_out = halves(items, seed)
                 add(f"{name}-val", choice_role, held_out)
             add(name, role, items)
         for name, path in choices.items():
             if tests.get(name) != path:
-                add(name, choice_role, _read(Path(path), labelled=False)[1])
-    return sets
+                add(name, choice_role, read(path))
+    return sets, notes
 
 
-def _read(path: Path, labelled: bool) -> tuple[list[str], list[Item]]:
-    if path.suffix == ".parquet" and path.is_file():
-        return _from_parquet(path, labelled)
+def _read(place: str, labelled: bool) -> ImageList:
+    path = Path(place)
+    if files := parquet.shards(path):
+        return parquet.read(files, labelled)
     if not path.is_dir():
         raise UserError(
-            f"{path}: not a folder, nor a parquet file; set it under `prepare.folder` in params.yaml to your images"
+            f"{path}: not a folder, nor parquet files; set it under `prepare.folder` in params.yaml to your images"
         )
-    disable_progress_bar()
-    everything = {"train": f"{glob.escape(str(path.resolve()))}/**"}  # a class may be called `test`
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            data = load_dataset(
-                "imagefolder", data_files=everything, split="train", drop_labels=not labelled, cache_dir=cache
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as images ({one_line(error)}); check the folder") from None
-        names = data.features["label"].names if "label" in data.features else []
-        return names, [_of_file(path, row) for row in data.cast_column("image", Image(decode=False))]
-
-
-def _from_parquet(path: Path, labelled: bool) -> tuple[list[str], list[Item]]:
     try:
-        table = pq.read_table(path)
-        name = "img" if "img" in table.column_names else "image"  # the Hub's CIFAR has the one, others the other
-        images = table.column(name).combine_chunks().field("bytes")
-        label = Features.from_arrow_schema(table.schema).get("label")
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not images in Hugging Face's parquet layout ({one_line(error)})") from None
-    labels = [OOD_LABEL] * len(table)
-    if labelled:
-        if not isinstance(label, ClassLabel):
-            raise UserError(
-                f"{path}: no column `label` with class names in the schema's metadata; write it as ClassLabel"
-            )
-        labels = table.column("label").to_pylist()
-    return label.names if labelled else [], [Item(f"{i:07d}", y, images[i].as_py) for i, y in enumerate(labels)]
-
-
-def _of_file(folder: Path, row: dict) -> Item:
-    path = Path(row["image"]["path"])
-
-    def read() -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); fix or remove the file") from None
-
-    return Item(path.relative_to(folder.resolve()).as_posix(), row.get("label", OOD_LABEL), read)
+        found = class_folders.labelled(path) if labelled else class_folders.unlabelled(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if labelled and len(found.classes) < 2:
+        raise UserError(f"{path}: found {len(found.classes)} classes, expected at least 2")
+    return found

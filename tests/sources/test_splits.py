@@ -4,7 +4,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.sources.collection import Item
-from pipeline.sources.splits import halves, three_ways, unique
+from pipeline.sources.copies import different
+from pipeline.sources.splits import halves, three_ways
 
 
 def items(count: int, labels: tuple[int, ...] = (0, 1)) -> list[Item]:
@@ -26,13 +27,13 @@ def test_splits_are_stratified_disjoint_and_follow_the_seed() -> None:
 def test_copies_of_the_same_bytes_are_dropped_before_splitting() -> None:
     contents = {"a": (b"1", 0), "b": (b"2", 0), "c": (b"1", 0), "d": (b"1", 1)}
     own = [Item(key, label, lambda data=data: data) for key, (data, label) in contents.items()]
-    assert [item.key for item in unique(own)] == ["a", "b"]
+    assert [item.key for item in different(own)] == ["a", "b"]
 
 
 def test_a_class_with_too_few_different_images() -> None:
     own = [*items(20, (0,)), *(Item(str(i), 1, lambda: b"the same") for i in range(20))]
     with pytest.raises(UserError, match="class 'b': 1 different images, expected at least 10"):
-        three_ways(["a", "b"], own, 0.2, 0.3, seed=0)
+        three_ways(["a", "b"], different(own), 0.2, 0.3, seed=0)
 
 
 def test_halves_are_disjoint_and_complete() -> None:
