@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 STAGES = (
-    "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards",
-    "train", "infer", "score", "report",
+    "fingerprint", "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding",
+    "mixup", "shards", "train", "infer", "score", "report",
 )  # fmt: skip

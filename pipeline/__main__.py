@@ -5,9 +5,11 @@ import importlib
 import os
 import shlex
 import subprocess
+import sys
 import time
 from contextlib import nullcontext
 from importlib.resources import files
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,17 @@ PRESETS = {
     for item in (files("pipeline") / "presets").iterdir()
     if item.name.endswith(".yaml")
 }
+
+def _at_home(path: str) -> str:
+    """`~` as a shell expands it, which it does not behind `=` or in quotes."""
+    return os.path.expanduser(path)  # noqa: PTH111  which leaves a name alone that is nobody's
+
+
+def _path(path: str) -> Path:
+    return Path(_at_home(path))
+
+
+Force = Annotated[bool, typer.Option("--force", help="replace an earlier output of the same kind")]
 
 app = typer.Typer(
     help="Make the outliers a classifier has never seen, and teach the classifier to know them.",
@@ -61,7 +74,7 @@ def _run(stage: str, *arguments: str) -> None:
             f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
         )
     with alone(name) if processes.is_first() else nullcontext():
-        if stage == STAGES[0]:  # every run has it: what is wrong further down shows now
+        if stage == "prepare":  # before any work: what is wrong further down shows now
             _check()
         importlib.import_module(f"pipeline.{stage}").main(*arguments)
     if processes.is_first():
@@ -104,17 +117,20 @@ def _register(stage: str) -> None:
 def _score(
     outputs: Annotated[
         Path | None,
-        typer.Option(help="score these, not data/outputs: a model's folder, or RECIPE/s<seed> folders"),
+        typer.Option(help="score these, not data/outputs: a model's folder, or RECIPE/s<seed> folders", parser=_path),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="with --outputs: folder of the tables, else OUTPUTS-metrics")] = None,
     detectors: Annotated[str | None, typer.Option(help="with --outputs: some detectors by name, with commas")] = None,
+    force: Force = False,
 ) -> None:
     if outputs is None:
         return _run("score")
     from pipeline.score import elsewhere
 
-    target = to or outputs.with_name(f"{outputs.name}-metrics")
-    elsewhere(outputs, target, detectors.split(",") if detectors else None)
+    place = Path(os.path.abspath(outputs))  # noqa: PTH100  without `..`, but not beside what a link leads to
+    # nobody typed the path of the tables beside the outputs, so those of an earlier run are replaced
+    target, force = (to, force) if to else (place.with_name(f"{place.name}-metrics"), True)
+    elsewhere(place, target, detectors.split(",") if detectors else None, force)
     typer.echo(f"{target}: summary.json and the other tables, see metrics/ in README.md")
 
 
@@ -145,53 +161,66 @@ def preset(
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 
-Model = Annotated[str, typer.Option(help="a model's folder, or its id on the Hugging Face Hub")]
+Model = Annotated[str, typer.Option(help="a model's folder, or its id on the Hugging Face Hub", parser=_at_home)]
 Revision = Annotated[str | None, typer.Option(help="the 40-digit commit of a model from the Hub")]
 OURS = "data/models/recipes/penumbra/s0"
 
 
 @app.command()
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="image files, folders or globs")],
+    paths: Annotated[list[str], typer.Argument(help="image files, folders or globs", parser=_at_home)],
     model: Model = OURS,
     revision: Revision = None,
     batch: Annotated[int, typer.Option(min=1, help="images in memory")] = 64,
     json: Annotated[bool, typer.Option("--json", help="a JSON object a line")] = False,
     parquet: Annotated[Path | None, typer.Option(help="write a parquet file in place of the lines")] = None,
+    force: Force = False,
 ) -> None:
     """Say of images which class they are, how sure that is, and whether they are known at all.
 
     An image is unknown where its score is above the model's threshold. One that cannot be read is named and skipped;
-    the exit status is then 1.
+    the exit status is then 1. Of a folder, hidden files and those that are no images by their suffix are counted.
     """
-    from pipeline.console import track
+    from pipeline.artifacts.destination import destination
+    from pipeline.console import printable, track
     from pipeline.serving import open_set
     from pipeline.serving import predict as serving
 
+    inputs = [Path(path) for path in paths]
+    target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
     found = serving.find(paths)
-    rows = serving.predict(open_set.load(model, revision), found, batch)
-    if parquet is not None:
-        rows = track(serving.write_parquet(rows, parquet, batch), "predict", len(found))
+    if found.left_out:
+        typer.echo(f"left out {found.summary()}", err=True)
+    rows = serving.predict(open_set.load(model, revision), found.images, batch)
+    if target is not None:
+        rows = track(serving.write_parquet(rows, target, batch), "predict", len(found.images))
     elif not json:
         typer.echo(serving.HEADER)
     skipped = 0
     for row in rows:
         skipped += "error" in row
-        if parquet is None or "error" in row:
-            typer.echo(serving.line(row, json and parquet is None), err="error" in row and not json)
+        if target is None or "error" in row:
+            typer.echo(serving.line(row, json and target is None), err="error" in row and not json)
     if skipped:
-        raise UserError(f"{skipped} of {len(found)} files were skipped; their reasons stand above")
+        raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons stand above")
 
 
 @app.command()
 def export(
-    to: Annotated[Path, typer.Argument(help="the ONNX file to write")], model: Model = OURS, revision: Revision = None
+    to: Annotated[Path, typer.Argument(help="the ONNX file to write")],
+    model: Model = OURS,
+    revision: Revision = None,
+    force: Force = False,
 ) -> None:
-    """Write a trained model as ONNX, the score and the verdict inside, and check it with onnxruntime."""
+    """Write a trained model as ONNX, from photographs to the verdict in one graph, and check it with onnxruntime."""
+    from pipeline.artifacts.destination import destination
     from pipeline.serving import open_set
+    from pipeline.serving.export import CLASSIFIER, check_packages
     from pipeline.serving.export import export as write
 
-    difference = write(open_set.load(model, revision), to)
+    check_packages()
+    target = destination(to, CLASSIFIER, [Path(model)], force)
+    difference = write(open_set.load(model, revision), target)
     typer.echo(f"{to}: says what the model says, to {difference:.1g}")
 
 
@@ -207,7 +236,7 @@ def push_model(
 
 sharing = typer.Typer(help="Check, show, merge, upload and download outlier datasets.", no_args_is_help=True)
 app.add_typer(sharing, name="outliers")
-Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset")]
+Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset", parser=_path)]
 
 
 @sharing.command()
@@ -241,14 +270,17 @@ def show(folder: Dataset) -> None:
 
 @sharing.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="two or more outlier datasets of the same ID classes")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="two or more outlier datasets of the same ID classes", parser=_path)
+    ],
     to: Annotated[Path, typer.Option(help="folder of the result")],
     per_shard: Annotated[int, typer.Option(min=1, help="samples in a shard of the result")] = 1000,
+    force: Force = False,
 ) -> None:
     """Merge outlier datasets into one."""
     from pipeline.artifacts.sharing import merge as merge_datasets
 
-    about = merge_datasets(folders, to, per_shard)
+    about = merge_datasets(folders, to, per_shard, force)
     typer.echo(f"{to}: " + ", ".join(f"{method} {counts['packed']}" for method, counts in about["methods"].items()))
 
 
@@ -267,16 +299,20 @@ def pull(
     repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
     revision: Annotated[str, typer.Option(help="the 40-digit commit its owner names")],
     to: Annotated[Path, typer.Option(help="folder of the result")],
+    force: Force = False,
 ) -> None:
     """Download a dataset at a pinned commit and check it."""
     from pipeline.artifacts.sharing import pull as download
 
-    about = download(repository, revision, to)
+    about = download(repository, revision, to, force)
     typer.echo(f"{to}: {', '.join(about['methods'])}; set train.outliers to it, then `dvc repro report`")
 
 
 def main() -> None:
     """Run the command line; a user's error is one line and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no Unicode, and a terminal may lack a letter
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

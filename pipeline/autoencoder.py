@@ -25,7 +25,7 @@ from pipeline.synthesis import autoencoder as space
 
 
 class Params(params.Section):
-    source: str
+    source: params.LocalPath
     revision: str | None
     size: PositiveInt
     widths: Annotated[list[PositiveInt], Field(min_length=1)]

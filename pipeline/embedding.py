@@ -33,7 +33,7 @@ Generator = Callable[[Outliers, range], Tensor]  # outlier vectors and their ind
 
 class Params(Sampling):
     count: NonNegativeInt
-    generator: str
+    generator: params.LocalPath
     revision: str | None
     prompt: str
     sampler: SamplerName

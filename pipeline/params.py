@@ -5,14 +5,13 @@ what a run did is all in params.yaml. `schema.py` checks the whole file at once.
 """
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, like
 
 PARAMS = Path("params.yaml")
 LARGEST = 1_000_000  # bytes of a params.yaml: far more than anyone writes
@@ -20,6 +19,17 @@ DEEPEST = 20  # levels of nesting, likewise
 MOST = 100_000  # values, those behind aliases counted as often as they are named
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # keys that lead to a value
+
+
+def at_home(path: str) -> str:
+    """A path with `~` and `~NAME` replaced by home folders, as a shell would."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise ValueError("no such user's home folder") from None
+
+
+LocalPath = Annotated[str, AfterValidator(at_home)]  # of a file or folder, or what is no path, such as an id of the Hub
 
 
 class Section(BaseModel):
@@ -103,12 +113,6 @@ def at(lines: dict[Place, int], place: Place) -> str:
         known = (*known, part) if (*known, part) in lines else known
     line = f" line {lines[known]}" if known else ""
     return f"{PARAMS}{line}: {'.'.join(map(str, place))}"
-
-
-def like(name: str, known: list[str]) -> str:
-    """`, did you mean NAME`, or nothing where none is near."""
-    near = get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]}" if near else ""
 
 
 def _names(schema: Any) -> list[str]:

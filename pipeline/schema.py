@@ -25,11 +25,11 @@ from pipeline import (
     train,
 )
 from pipeline.artifacts.layout import CONTROLS, OUTLIERS
-from pipeline.errors import UserError
+from pipeline.errors import UserError, like
 from pipeline.evaluation.detectors import DETECTORS
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.learning.networks import backbone
-from pipeline.params import Place, like
+from pipeline.params import Place
 from pipeline.synthesis.autoencoder import Running
 from pipeline.synthesis.controls import NAMES
 

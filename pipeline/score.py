@@ -14,7 +14,8 @@ from pydantic import NonNegativeInt
 
 from pipeline import params
 from pipeline.artifacts import outputs
-from pipeline.artifacts.files import replacing, write_json
+from pipeline.artifacts.destination import Kind, destination, others
+from pipeline.artifacts.files import read_json, replacing, write_json
 from pipeline.artifacts.layout import METRICS, OUTPUTS
 from pipeline.console import say, track
 from pipeline.errors import UserError
@@ -27,9 +28,24 @@ from pipeline.evaluation.statistics import differences
 Frames = dict[str, pd.DataFrame]
 
 
+WRITTEN = (
+    "summary.json", "validation.json", "shortcuts.json", "choice.json", "scores.parquet", "seeds.parquet",
+    "differences.parquet", "intervals.parquet", "roc.csv", "pr.csv",
+)  # fmt: skip
+
+
 class Params(params.Section):
     detectors: dict[str, dict[str, Any]]
     resamples: NonNegativeInt
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Files of a folder of tables that `evaluate` does not write; raises UserError where it is none."""
+    read_json(folder / "summary.json")
+    return others(folder, WRITTEN)
+
+
+TABLES = Kind("folder of tables", is_folder=True, strangers=_strangers)
 
 
 def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, Path]]:
@@ -47,6 +63,11 @@ def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, P
     ]
     if not found:
         raise UserError(f"{folder}: no outputs; run `dvc repro infer`, or `dvc pull`, or see artifacts/outputs.py")
+    if recipes is None:
+        known = {path for _, _, path in found}
+        for path in sorted(folder.rglob("test.parquet")):
+            if path.parent not in known:
+                raise UserError(f"{path.parent}: outputs that would not be scored, expected {folder}/RECIPE/s<seed>; rename it")
     order = {name: i for i, name in enumerate(recipes or sorted({name for name, _, _ in found}))}
     return sorted(found, key=lambda model: (order[model[0]], model[1]))
 
@@ -55,13 +76,18 @@ def collect(models: list[tuple[str, int, Path]], detectors: dict[str, Any]) -> t
     """Scores of every image and ID accuracies of every model; and the arguments chosen, detector -> recipe -> seeds."""
     scores, accuracies = [], []
     chosen: dict[str, Any] = {}
+    given: set[str] = set()
     for recipe, seed, folder in track(models, "score", len(models)):
-        scored = score_model(outputs.find(folder), outputs.load_head(folder), detectors)
+        files = outputs.find(folder)
+        given.update(files["test"].score_names)
+        scored = score_model(files, outputs.load_head(folder), detectors)
         own: dict[str, Any] = {"recipe": recipe, "seed": seed}
         scores.append(scored.scores.assign(**own)[[*summaries.NAMES, *summaries.detectors_of(scored.scores)]])
         accuracies += [own | {"split": split, "accuracy": value} for split, value in scored.accuracy.items()]
         for name, used in scored.chosen.items():
             chosen.setdefault(name, {}).setdefault(recipe, []).append(used)
+    if theirs := {name for name in given if name != "own" and "(" not in name}:  # `infer` writes these
+        say(f"score: columns of the outputs that are taken for scores: {', '.join(sorted(theirs))}")
     together = pd.concat(scores, ignore_index=True)
     categories = dict.fromkeys(("recipe", "set", "role"), "category")
     return {"scores": together.astype(categories), "accuracies": pd.DataFrame(accuracies)}, chosen
@@ -123,18 +149,24 @@ def say_results(summary: dict[str, Any], detectors: list[str]) -> None:
             ) or "no OOD test set; name some under prepare.folder.near and prepare.folder.far"))  # fmt: skip
 
 
-def elsewhere(folder: Path, target: Path, names: list[str] | None) -> None:
+def elsewhere(folder: Path, target: Path, names: list[str] | None, force: bool) -> None:
     """Score somebody's outputs, see artifacts/outputs.py for their form.
 
     Args:
         folder: a model's outputs, or RECIPE/s<seed> folders of them.
         target: folder of the tables.
         names: of the detectors; those without an entry in params.yaml take pytorch-ood's arguments.
+        force: replace the tables of an earlier run.
+
+    Raises:
+        UserError: `target` is not free, or the outputs cannot be scored.
     """
+    place = destination(target, TABLES, [folder], force)
     settings = params.read("score", Params)
     if names is not None:
         settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
-    summary = evaluate(folder, None, settings, target)["summary"]
+    with place.writing() as tables:
+        summary = evaluate(folder, None, settings, tables)["summary"]
     say_results(summary, list(next(iter(summary.values()))))
 
 

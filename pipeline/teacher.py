@@ -26,7 +26,7 @@ from pipeline.processes import is_first
 
 class Params(Training):
     trunks: list[NonNegativeInt]
-    weights: str | None
+    weights: params.LocalPath | None
     revision: str | None
 
 

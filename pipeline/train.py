@@ -44,8 +44,8 @@ TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored thres
 
 class Params(Training):
     start: Literal["scratch", "trunks"]
-    outliers: str
-    controls: str
+    outliers: params.LocalPath
+    controls: params.LocalPath
     auxiliary_count: PositiveInt
     auxiliary_batch: PositiveInt
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
@@ -158,7 +158,8 @@ def save(model: Classifier, folder: Path, about: dict[str, Any], val_set: ImageS
     threshold, right = detector(model, val_set, batch)
     model.save_pretrained(folder)
     write_json(folder / "detector.json", threshold)
-    card = model_card(about, model.classes, model.channels, threshold, right)
+    form = (model.resize, model.size, model.channels)
+    card = model_card(about, model.classes, form, threshold, right)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return right
 

@@ -20,7 +20,7 @@ from PIL import Image
 with atheris.instrument_imports(include=["pipeline"]):
     from pipeline import schema
     from pipeline.artifacts import outliers
-    from pipeline.artifacts.codec import FORMATS, decode
+    from pipeline.artifacts.codec import decode, formats
     from pipeline.errors import UserError
 
 PRESET = Path(schema.__file__).parent / "presets/digits.yaml"
@@ -58,7 +58,7 @@ def seeds(folder: Path) -> None:
     """Sound files of every kind to start from, of all targets in one folder."""
     folder.mkdir()
     pixels = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
-    for kind in FORMATS:
+    for kind in formats():
         buffer = io.BytesIO()
         Image.fromarray(np.moveaxis(pixels, 0, -1)).save(buffer, kind)
         (folder / kind).write_bytes(buffer.getvalue())

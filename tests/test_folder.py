@@ -1,5 +1,6 @@
 """A user's own images, from a folder of class folders to a verdict on new ones; no OOD set, every stage, `predict`."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,33 @@ def cut_down(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     return settings
 
 
-def test_a_folder_becomes_a_classifier_that_knows_its_classes(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def place(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with photographs, OOD photographs beside them, and a params.yaml of preset `folder`."""
+    random = np.random.default_rng(2)
+    for name, count in (("checks", 30), ("noise", 30)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = random.integers(0, 256, (24, 24, 3)) if name == "noise" else np.kron(
+                random.integers(0, 2, (6, 6, 1)), np.full((4, 4, 3), 200)
+            )  # fmt: skip
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(app, ["preset", "folder"]).exit_code == 0
-    settings = cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos)
+    return tmp_path
+
+
+def write(settings: dict[str, Any]) -> dict[str, Any]:
     Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return settings
+
+
+def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, place: Path) -> None:
+    """With no OOD set; then, the models as they are, with near sets alone, far sets alone, and none for choices."""
+    settings = write(cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos))
     run_stages(settings)
     assert "No OOD test set was given" in Path("report/index.html").read_text()
-    random, new = np.random.default_rng(1), tmp_path / "new"
+    random, new = np.random.default_rng(1), place / "new"
     new.mkdir()
     for kind in ("across", "down", "disc"):
         for i in range(10):
@@ -69,3 +87,16 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(
     right = [Path(row["path"]).name.startswith(row["class"]) for row in rows]
     assert sum(right) >= 27
     assert sum(row["verdict"] == "known" for row in rows) >= 20
+    for group, choices in (("near", "val_near"), ("far", "val_far"), ("near", None)):
+        settings["prepare"]["folder"] |= {"near": {}, "far": {}, "val_near": {}, "val_far": {}}
+        settings["prepare"]["folder"][group] = {"checks": str(place / "checks")}
+        if choices:
+            settings["prepare"]["folder"][choices] = {"noise": str(place / "noise")}
+        write(settings)
+        for stage in ("prepare", "infer", "score", "report"):
+            importlib.import_module(f"pipeline.{stage}").main()
+        summary = json.loads(Path("metrics/summary.json").read_text())
+        other = "far" if group == "near" else "near"
+        assert all(group in own and other not in own for entry in summary.values() for own in entry.values())
+        tables, page = Path("report/results.md").read_text(), Path("report/index.html").read_text()
+        assert f"{group} AUROC" in tables and "checks" in page

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipeline.artifacts import outliers, outputs, sharing
-from pipeline.artifacts.codec import FORMATS, decode
+from pipeline.artifacts.codec import decode, formats
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection
@@ -142,7 +142,7 @@ def test_images_to_judge(name: str, model: Path, tmp_path: Path, fault: Callable
     (tmp_path / "a.png").write_bytes(GOOD)
     (tmp_path / "b.png").write_bytes(data)
     (tmp_path / "c.png").write_bytes(GOOD)
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "?.png")]), 2))
+    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "?.png")]).images, 2))
     assert rows[0]["score"] == pytest.approx(rows[2]["score"], abs=1e-6) and "error" not in rows[0]
     if words is None:
         assert "error" not in rows[1] and 0 < rows[1]["confidence"] <= 1
@@ -163,7 +163,7 @@ def test_an_image_is_judged_upright(
     (tmp_path / "upright.png").write_bytes(GOOD)
     (tmp_path / "turned.png").write_bytes(encoded(stored, exif=exif))
     loaded = open_set.load(str(model), None)
-    scores = [row["score"] for row in predict.predict(loaded, predict.find([str(tmp_path / "*.png")]), 2)]
+    scores = [row["score"] for row in predict.predict(loaded, predict.find([str(tmp_path / "*.png")]).images, 2)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     fault("image to `predict`", f"EXIF orientation {orientation}", "judged as it is looked at")
 
@@ -175,7 +175,7 @@ NAMES = ["naïve.png", "雪.png", "a b\n.png", "-rf.png", "$(touch pwned).png", 
 def test_names_of_files(name: str, model: Path, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(GOOD)
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]), 2))
+    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2))
     assert [Path(row["path"]).name for row in rows] == [name] and "error" not in rows[0]
     assert json.loads(predict.line(rows[0], as_json=True))["path"].endswith(name)
     fault("file name", repr(name) if len(name) < 50 else f"{len(name)} letters", "judged under its name")
@@ -188,7 +188,7 @@ def test_what_is_no_file(model: Path, tmp_path: Path, fault: Callable[[str, str,
     (tmp_path / "in/round.png").symlink_to("round.png")
     (tmp_path / "in/folder.png").mkdir()
     os.mkfifo(tmp_path / "in/pipe.png")  # to open it would wait for ever
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]), 2))
+    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2))
     assert [Path(row["path"]).name for row in rows if "error" not in row] == ["a.png"]
     for kind in ("dead link", "link to itself", "folder named like an image", "named pipe"):
         fault("image to `predict`", kind, "left out or skipped, with its reason")
@@ -523,7 +523,7 @@ def test_a_damaged_end_of_a_png_changes_no_pixel(dataset: Path) -> None:
 
 
 @FUZZ
-@given(data=st.binary(max_size=100), at=st.integers(0, 2**20), kind=st.sampled_from(FORMATS))
+@given(data=st.binary(max_size=100), at=st.integers(0, 2**20), kind=st.sampled_from(formats()))
 def test_any_damage_to_an_image_is_skipped_or_seen_through(
     model: Path, tmp_path: Path, data: bytes, at: int, kind: str
 ) -> None:

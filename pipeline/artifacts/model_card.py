@@ -15,16 +15,37 @@ CARD = """---
 An image classifier of {count} classes ({classes}) that also says how sure it is that an image is none of them.
 Trained by Penumbra with the recipe `{name}`, seed {seed}: {recipe}.
 
-- Input: {channels}-channel images in 0..1; the model normalises them itself.
+- Input: photographs turned upright by their EXIF orientation, as {colour}, the shorter side resized to {resize} pixels
+  (bilinear, antialiased, as Pillow does), the {size} x {size} pixels in the middle, in 0..1. The model normalises them
+  itself.
 - On ID validation images: {accuracy:.1%} right.
 - `detector.json`: an image is unknown where its {score} score (larger is more OOD) is above {threshold:.6g}; that lets
   {rate:.0%} of the ID validation images pass.
 
-```python
-from pipeline.learning.networks import Classifier
+`penumbra predict PHOTOS --model FOLDER` does all of it. With Pillow and torchvision:
 
+```python
+from PIL import Image, ImageOps
+from pipeline.learning.networks import Classifier
+from torchvision.transforms import functional as transforms
+
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+photo = transforms.center_crop(transforms.resize(photo, {resize}), {size})
 model = Classifier.from_pretrained("FOLDER").eval()
-logits, features = model(images)  # (n, channels, height, width) in 0..1
+logits, features = model(transforms.to_tensor(photo)[None])
+```
+
+`penumbra export classifier.onnx --model FOLDER` writes all of it, resize and crop too, into one graph, for which Pillow
+and onnxruntime are enough:
+
+```python
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("classifier.onnx")
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+probabilities, score, unknown = session.run(None, {{"images": np.asarray(photo)[None]}})
 ```
 
 The weights are safetensors; nothing is pickled. A threshold set on ID images says nothing about how much of what is
@@ -33,15 +54,21 @@ unknown it catches: see the report for that.
 
 
 def model_card(
-    about: Mapping[str, Any], classes: Sequence[str], channels: int, detector: Mapping[str, Any], accuracy: float
+    about: Mapping[str, Any],
+    classes: Sequence[str],
+    form: tuple[int, int, int],
+    detector: Mapping[str, Any],
+    accuracy: float,
 ) -> str:
     """The card of one classifier.
 
     Args:
         about: `recipe`, its name; `seed`; `settings`, what the recipe asks for.
+        form: of the images: resize (the shorter side in pixels), size of the crop, channels.
         detector: the content of detector.json.
         accuracy: on ID validation images, 0..1.
     """
+    resize, size, channels = form
     metadata = ModelCardData(
         library_name="penumbra", tags=["out-of-distribution-detection"], pipeline_tag="image-classification"
     )
@@ -51,7 +78,10 @@ def model_card(
         seed=about["seed"],
         count=len(classes),
         classes=", ".join(classes),
-        channels=channels,
+        colour="grey (luma of ITU-R 601-2)" if channels == 1 else "RGB",
+        mode="L" if channels == 1 else "RGB",
+        resize=resize,
+        size=size,
         recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
         score=detector["score"],

@@ -7,11 +7,13 @@ near, far, val-near, val-far, decoded. Their columns:
 - `label`: int64, the class's index; -1 for OOD;
 - `logits`: list of float32, one a class;
 - `features`: list of float32, what the last layer takes; optional, only detectors of features need it;
-- any other column, float: the scores of a detector that needed images or gradients, larger for OOD.
+- any other column, float: the scores of a detector that needed images or gradients, larger for OOD; but not the index
+  that pandas saves beside its columns, and never `set`, `role`, `recipe` or `seed`, which the tables of scores hold.
 
 `head.parquet`, optional too, has a row a class, `weight` (list of float32) and `bias`: the last layer.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,12 +27,15 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.images import OOD_ROLES, Role
+from pipeline.artifacts.images import OOD_LABEL, OOD_ROLES, Role
 from pipeline.artifacts.tables import column_tensor, tensor_column
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, like, one_line
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 COLUMNS = ("key", "label", "logits", "features")
+RESERVED = ("set", "role", "recipe", "seed")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # how pandas calls an index without a name
+ROLES: tuple[Role, ...] = (*OOD_ROLES["test"], *OOD_ROLES["val"], "decoded")  # of the sets in folders
 ROW_GROUP = 10_000  # rows that are read at a time
 
 
@@ -90,8 +95,14 @@ def write_head(path: Path, head: Head) -> None:
     pq.write_table(pa.table({"weight": tensor_column(head.weight), "bias": head.bias.numpy()}), path)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    """Any of Arrow's lists: pandas writes one, polars and others write the rest."""
+    kinds = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in kinds)
+
+
 def _matrix(path: Path, column: pa.ChunkedArray, name: str) -> Tensor:
-    if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)):
+    if not _is_list(column.type):
         raise UserError(f"{path}: {name} of type {column.type}, expected lists of float32; see artifacts/outputs.py")
     if not (pa.types.is_floating(column.type.value_type) or pa.types.is_integer(column.type.value_type)):
         raise UserError(f"{path}: {name} of {column.type.value_type}, expected float32; see artifacts/outputs.py")
@@ -125,13 +136,45 @@ class OutputFile:
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: not readable ({one_line(error)}); write the outputs again") from None
         columns = self._file.schema_arrow.names
-        self.score_names = [name for name in columns if name not in COLUMNS]
         missing = {"key", "label", "logits"} - set(columns)
         if missing or len(self) == 0:
             raise UserError(f"{path}: {len(self)} rows, without columns {sorted(missing)}; see artifacts/outputs.py")
+        if reserved := [name for name in RESERVED if name in columns]:
+            raise UserError(f"{path}: a column {reserved[0]!r}, a name of the tables of scores; rename or drop it")
+        if twice := [name for name in columns if columns.count(name) > 1]:
+            raise UserError(f"{path}: two columns {twice[0]!r}; drop one")
+        index = (self._file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+        known = {*COLUMNS, *(name for name in index if isinstance(name, str))}
+        self.score_names = [name for name in columns if name not in known and not PANDAS_INDEX.fullmatch(name)]
+        self._check_rows()
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
+
+    def _check_rows(self) -> None:
+        """Refuse keys that are null or there twice, and labels that are no class of an ID set.
+
+        Raises:
+            UserError: says how many, and names the first.
+        """
+        table = self._file.read(columns=["key", "label"])
+        keys = np.array([str(key) for key in table.column("key").to_pylist()])
+        labels = table.column("label")
+        if not pa.types.is_integer(labels.type) and not pa.types.is_floating(labels.type):
+            raise UserError(f"{self.path}: label of type {labels.type}, expected numbers; see artifacts/outputs.py")
+        order = np.argsort(keys, kind="stable")
+        twice = np.sort(order[1:][keys[order][1:] == keys[order][:-1]])
+        values = pc.fill_null(labels.cast(pa.float64()), float("nan")).to_numpy()
+        for rows, problem in [
+            (np.flatnonzero(pc.is_null(table.column("key")).to_numpy()), "without a key"),
+            (twice, "with the key of an earlier row"),
+            (np.flatnonzero(np.isnan(values)), "without a label"),
+            (np.flatnonzero(values != np.round(values)), "with a label that is no whole number"),
+            (np.flatnonzero(values == OOD_LABEL) if self.role == "id" else [], "with the label -1 of OOD images, in a set of ID images"),
+        ]:
+            if len(rows):
+                first = f"the first is row {rows[0]}, key {str(keys[rows[0]])!r}"
+                raise UserError(f"{self.path}: {len(rows)} rows {problem} ({first}); write the outputs again")
 
     def batches(self, rows: int = ROW_GROUP) -> Iterator[Outputs]:
         """The outputs in order, at most `rows` at a time.
@@ -148,8 +191,8 @@ class OutputFile:
 
     def _outputs(self, table: pa.Table) -> Outputs:
         logits = _matrix(self.path, table.column("logits"), "logits")
-        if nulls := sum(table.column(name).null_count for name in ("label", *self.score_names)):
-            raise UserError(f"{self.path}: {nulls} labels or scores are null; write the outputs again")
+        if nulls := sum(table.column(name).null_count for name in self.score_names):
+            raise UserError(f"{self.path}: {nulls} scores are null; write the outputs again")
         try:
             labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
             scores = {name: table.column(name).to_numpy().astype(np.float64) for name in self.score_names}
@@ -175,12 +218,12 @@ def find(folder: Path) -> dict[str, OutputFile]:
     """Every set of a model's folder by name: the ID splits that are there, then the other sets.
 
     Raises:
-        UserError: no `test.parquet`, or two sets of one name; and as `OutputFile`.
+        UserError: no `test.parquet`, two sets of one name, or a parquet file that is no set; and as `OutputFile`.
     """
+    _refuse_strays(folder)
     paths: list[tuple[Path, Role]] = [(folder / f"{split}.parquet", "id") for split in SPLITS]
     paths = [(path, role) for path, role in paths if path.is_file()]
-    roles: tuple[Role, ...] = (*OOD_ROLES["test"], *OOD_ROLES["val"], "decoded")
-    for role in roles:
+    for role in ROLES:
         paths += [(path, role) for path in sorted((folder / role).glob("*.parquet"))]
     names = [path.stem for path, _ in paths]
     if "test" not in names:
@@ -188,6 +231,26 @@ def find(folder: Path) -> dict[str, OutputFile]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{folder}: two sets of one name, {sorted(twice)}; rename one")
     return {path.stem: OutputFile(path, role) for path, role in paths}
+
+
+def _refuse_strays(folder: Path) -> None:
+    """Stop at a parquet file, or a folder with some, that is none of the sets."""
+    names = [*(f"{split}.parquet" for split in SPLITS), "head.parquet"]
+    for path in sorted(folder.rglob("*.parquet")):
+        first, *rest = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in (first, *rest)):
+            continue
+        if (rest and first not in ROLES) or len(rest) > 1:
+            place, expected = first if first not in ROLES else f"{first}/{rest[0]}", list(ROLES)
+        elif not rest and first not in names:
+            place, expected = first, names
+        else:
+            continue
+        hint = like(place.split("/")[-1], expected)
+        raise UserError(
+            f"{folder / place}: not a part of a model's outputs{hint}; expected {', '.join(names)}, or SET.parquet in "
+            f"{', '.join(ROLES)}"
+        )
 
 
 def load_head(folder: Path) -> Head | None:

@@ -86,6 +86,9 @@ def of_sets(manifest: Mapping[str, Any]) -> Iterator[str]:
         manifest: of data/images.
     """
     yield from (f"partial benchmark: {difference}" for difference in manifest["partial"])
+    for name, about in manifest["sets"].items():
+        if copies := about.get("in_training"):
+            yield f"{name}: {copies} of {about['count']} images have the pixels of an ID training image"
     sets = {name.removeprefix("ood/"): about for name, about in manifest["sets"].items() if "audit" in about}
     for name, about in sets.items():
         audit = about["audit"]

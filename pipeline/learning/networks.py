@@ -149,7 +149,7 @@ class Classifier(
         resize: int | None = None,
     ):
         super().__init__()
-        self.classes, self.size, self.channels, self.resize = classes, size, channels, resize
+        self.classes, self.size, self.channels, self.resize = classes, size, channels, resize or size
         self.backbone = backbone(network, channels)
         self.head = heads.build(heads.parse(head), self.backbone.num_features, len(classes))
         about = getattr(self.backbone, "pretrained_cfg", {})

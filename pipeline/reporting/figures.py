@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = ["#64748b", "#c2710c", "#0d9488", "#3b82f6", "#8b5cf6", "#e11d48", "#16a34a", "#0891b2", "#a16207"]
+GROUPS = ("near", "far")
 GROUP_COLOURS = {"ID": "#3b82f6", "near": "#d97706", "far": "#16a34a"}
 PACKED, SURPLUS = "#16a34a", "#a3a3a3"
 P = ParamSpec("P")
@@ -49,6 +50,11 @@ def _svg(figure: Figure, name: str) -> str:
     return re.sub(r'<g id="[a-zA-Z0-9_.]+">', "<g>", text)
 
 
+def _panels(has: Callable[[str], bool]) -> list[str]:
+    """The OOD groups to draw beside each other: those that there are, or both, empty, where there is none."""
+    return [group for group in GROUPS if has(group)] or list(GROUPS)
+
+
 def _colours(recipes: Iterable[str]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(recipes)}
 
@@ -56,17 +62,20 @@ def _colours(recipes: Iterable[str]) -> dict[str, str]:
 @styled
 def overview(summary: Mapping[str, Any], detector: str, metric: str, title: str) -> str:
     """Mean and standard deviation of one metric by recipe, near beside far."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.36 * len(summary) + 1.1), sharey=True, layout="constrained")
+    groups = _panels(lambda group: any(group in entry[detector] for entry in summary.values()))
+    figure, axes = plt.subplots(
+        1, len(groups), figsize=(9, 0.36 * len(summary) + 1.1), sharey=True, squeeze=False, layout="constrained"
+    )
     names, colours = list(summary), _colours(summary)
-    for axis, group in zip(axes, ("near", "far"), strict=True):
+    for axis, group in zip(axes[0], groups, strict=True):
         for i, name in enumerate(names):
             if value := summary[name][detector].get(group, {}).get(metric):
                 mean, std = value["mean"], value["std"]
                 axis.errorbar(mean, i, xerr=std, fmt="o", color=colours[name], capsize=4, markersize=7)
         axis.set_title(f"{group}-OOD: {title}", loc="left", fontsize=10)
         axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].invert_yaxis()
     return _svg(figure, "overview")
 
 
@@ -84,6 +93,8 @@ def histograms(scores: pd.DataFrame, recipes: list[str], detector: str) -> str:
         shown = own.loc[groups["ID"] | groups["near"] | groups["far"], detector]
         bins = np.linspace(float(shown.min()), float(shown.quantile(0.99)), 50)
         for group, rows in groups.items():
+            if not rows.any():
+                continue
             values = own.loc[rows, detector].clip(upper=bins[-1])
             weights = np.full(len(values), 1 / max(1, len(values)))
             axis.hist(values, bins, weights=weights, alpha=0.55, color=GROUP_COLOURS[group], label=group)
@@ -97,15 +108,18 @@ def histograms(scores: pd.DataFrame, recipes: list[str], detector: str) -> str:
 
 def _curves(points: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], Any]) -> tuple[Figure, np.ndarray]:
     """Curves by recipe, near beside far, with one legend."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    colours = _colours(points["recipe"].unique())
-    for axis, group in zip(axes, ("near", "far"), strict=True):
+    groups = _panels(lambda group: bool((points["group"] == group).any()))
+    figure, grid = plt.subplots(
+        1, len(groups), figsize=(9, 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    axes, colours = grid[0], _colours(points["recipe"].unique())
+    for axis, group in zip(axes, groups, strict=True):
         for recipe, own in points[points["group"] == group].groupby("recipe", sort=False):
             draw(axis, own)
             axis.lines[-1].set(color=colours[str(recipe)], label=recipe)
         axis.set_title(f"{group}-OOD", loc="left", fontsize=10)
     if len(points):
-        axes[1].legend(frameon=False, fontsize=9)
+        axes[-1].legend(frameon=False, fontsize=9)
     return figure, axes
 
 

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file: images in, probabilities, OOD score and verdict out."""
+"""A trained model as an ONNX file: photographs in, probabilities, OOD score and verdict out."""
 
 import json
 import logging
@@ -7,53 +7,114 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from pipeline.artifacts.files import replacing
+from pipeline.artifacts.destination import Destination, Kind
 from pipeline.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier
+from pipeline.serving.resize import Preprocess
 
 OUTPUTS = ("probabilities", "score", "unknown")
 TOLERANCE = 1e-4  # of probabilities and scores, between two float32 runtimes
+TRACED, CHECKED = (2, 31, 47, 3), (3, 52, 29, 3)  # shapes of images: another one is checked, so that a fixed one shows
 
 
-def export(model: OpenSetClassifier, target: Path) -> float:
-    """Write the file and run it with onnxruntime on random images; gives the largest difference to PyTorch.
+class Deployed(nn.Module):
+    """Preprocessing and classifier in one graph."""
 
-    Its input is `images`, float32 in 0..1, (n, channels, size, size) for any n; its outputs are `probabilities`
-    (n, classes), `score` (n,), larger for OOD, and `unknown` (n,). Its metadata hold the classes and the threshold.
+    def __init__(self, model: OpenSetClassifier):
+        super().__init__()
+        classifier = model.classifier
+        self.preprocess = Preprocess(classifier.resize, classifier.size, classifier.channels)
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 RGB (n, height, width, 3) to probabilities, OOD scores and verdicts, see `OpenSetClassifier`."""
+        return self.model(self.preprocess(images))
+
+
+def preprocessing(resize: int, size: int, channels: int) -> dict[str, str | int]:
+    """What the graph does to images before the classifier sees them, for the file's metadata."""
+    return {
+        "input": "uint8 RGB of any size, (n, height, width, 3), upright: apply the EXIF orientation first",
+        "channels": channels, "grey": "luma of ITU-R 601-2", "resize": resize, "interpolation": "bilinear, antialiased",
+        "crop": size, "crop_at": "centre",
+    }  # fmt: skip
+
+
+def _strangers(path: Path) -> list[str]:
+    """Nothing, for a file that `export` wrote; raises ValueError where it is none."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        file = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    if not {"classes", "threshold"} <= {entry.key for entry in file.metadata_props}:
+        raise ValueError("other metadata")
+    return []
+
+
+CLASSIFIER = Kind("exported classifier", is_folder=False, strangers=_strangers)
+
+
+def check_packages() -> None:
+    """Stop where a package is missing that only an export needs.
 
     Raises:
-        UserError: the packages for it are missing, or the file does not say what the model says.
+        UserError: names it.
     """
     try:
-        import onnx
-        import onnxruntime
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise UserError(f"export: {error}; pip install 'penumbra[onnx]'") from None
-    classifier = model.to("cpu").classifier
-    example = torch.rand(3, classifier.channels, classifier.size, classifier.size)
-    with replacing(target) as path:
+
+
+def export(model: OpenSetClassifier, target: Destination) -> float:
+    """Write the file and run it with onnxruntime on random images; returns the largest difference to PyTorch.
+
+    Its input is `images`, uint8 RGB (n, height, width, 3) for any n, height and width; its outputs are `probabilities`
+    (n, classes), `score` (n,), larger for OOD, and `unknown` (n,). Its metadata hold the classes, the threshold and the
+    preprocessing, which is in the graph.
+
+    Raises:
+        UserError: packages are missing, or the file does not say what the model says.
+    """
+    check_packages()
+    import onnx
+    import onnxruntime
+
+    deployed = Deployed(model.to("cpu")).eval()
+    classifier = model.classifier
+    names = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(("n", "height", "width"))}
+    with target.writing() as path:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter's own making
             torch.onnx.export(
-                model, (example,), str(path), input_names=["images"], output_names=list(OUTPUTS), dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("n", min=1)},), external_data=False, verbose=False,
+                deployed, (_random(TRACED),), str(path), input_names=["images"], output_names=list(OUTPUTS),
+                dynamo=True, dynamic_shapes=(names,), external_data=False, verbose=False,
             )  # fmt: skip
         file = onnx.load(path)
-        about = {"classes": json.dumps(classifier.classes), **model.detector.model_dump()}
+        steps = preprocessing(classifier.resize, classifier.size, classifier.channels)
+        about = {"classes": json.dumps(classifier.classes), **model.detector.model_dump(), **steps}
         for key, value in about.items():
             file.metadata_props.add(key=key, value=str(value))
         onnx.save(file, path)
-        return _compare(model, onnxruntime.InferenceSession(path.read_bytes()), example[:2])
+        return _compare(deployed, onnxruntime.InferenceSession(path.read_bytes()), _random(CHECKED))
+
+
+def _random(shape: tuple[int, ...]) -> Tensor:
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
-def _compare(model: OpenSetClassifier, session: object, images: torch.Tensor) -> float:
-    """Another batch size than the one the file was traced with, so that a fixed one would show."""
+def _compare(deployed: Deployed, session: object, images: Tensor) -> float:
     said = session.run(None, {"images": images.numpy()})  # type: ignore[attr-defined]
-    expected = [part.numpy() for part in model(images)]
+    expected = [part.numpy() for part in deployed(images)]
     worst = max(float(np.abs(a - b).max()) for a, b in zip(said[:2], expected[:2], strict=True))
     if worst > TOLERANCE or [part.shape for part in said] != [part.shape for part in expected]:
         raise UserError(f"export: the file differs from the model by {worst:.2g}, at most {TOLERANCE} is expected")

@@ -11,16 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.artifacts.codec import decode
-from pipeline.artifacts.files import replacing
+from pipeline.artifacts.codec import decode, suffixes
+from pipeline.artifacts.destination import Destination, Kind
 from pipeline.artifacts.images import batched
+from pipeline.console import printable
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, as_images
 from pipeline.learning.pools import ahead
 from pipeline.serving.open_set import OpenSetClassifier, judge
 from pipeline.sources.preprocess import conform
+from pipeline.sources.walk import Found, walk
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -31,28 +32,40 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+
+
+def _strangers(path: Path) -> list[str]:
+    """Nothing, for a file of predictions; raises ValueError where it is none."""
+    if not pq.read_schema(path).equals(SCHEMA):
+        raise ValueError("other columns")
+    return []
+
+
+PREDICTIONS = Kind("file of predictions", is_folder=False, strangers=_strangers)
 Row = dict[str, Any]  # path, and either class, confidence, score and verdict, or error
 Read = tuple[list[Path], list[np.ndarray | str]]  # files, and of each its pixels or why there are none
 
 
-def find(patterns: Iterable[str]) -> list[Path]:
+def find(patterns: Iterable[str]) -> Found:
     """Image files that are named one by one, by folder (with all its folders) or by glob, each once.
 
     Raises:
         UserError: a name that leads to no file, or none that leads to an image.
     """
-    found: dict[Path, None] = {}
+    found = Found()
     for pattern in patterns:
         matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  Path.glob takes no absolute patterns
         places = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, matches))
         if not places:
-            raise UserError(f"{pattern}: no such file, folder or glob")
+            raise UserError(f"{printable(pattern)}: no such file, folder or glob")
         for place in places:
-            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
-            found |= dict.fromkeys(inside if place.is_dir() else [place])
-    if not found:
-        raise UserError(f"{', '.join(patterns)}: no image; expected files that end in {', '.join(sorted(EXTENSIONS))}")
-    return list(found)
+            found.add(walk(place) if place.is_dir() else Found([place]))
+    if not found.images:
+        seen = f", only {found.summary()}" if found.left_out else ""
+        expected = f"expected files that end in {', '.join(sorted(suffixes()))}"
+        raise UserError(printable(f"{', '.join(patterns)}: no image{seen}; {expected}"))
+    found.images = list(dict.fromkeys(found.images))
+    return found
 
 
 def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iterator[Row]:
@@ -75,7 +88,7 @@ def _read(path: Path, classifier: Classifier) -> np.ndarray | str:
         return "not a file, or a link that leads nowhere"
     try:
         pixels = decode(path.read_bytes(), path.name, convert=True, upright=True)
-        return conform(pixels, path.name, classifier.size, classifier.channels, classifier.resize)
+        return conform(pixels, classifier.size, classifier.channels, classifier.resize)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     except UserError as error:
@@ -83,20 +96,23 @@ def _read(path: Path, classifier: Classifier) -> np.ndarray | str:
 
 
 def line(row: Row, as_json: bool) -> str:
-    """One row for a person, or as JSON."""
+    """One row for a person, or as JSON, in which a name that is no UTF-8 comes back as Python has it."""
     if as_json:
-        return json.dumps(row, ensure_ascii=False)
+        text = json.dumps(row, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()
     if "error" in row:
-        return f"skipped  {row['path']}: {row['error']}"
-    return f"{row['verdict']:<8} {row['confidence']:>6.1%} {row['score']:>9.4f}  {row['class']:<16} {row['path']}"
+        return printable(f"skipped  {row['path']}: {row['error']}")
+    line = f"{row['verdict']:<8} {row['confidence']:>6.1%} {row['score']:>9.4f}  {row['class']:<16} {row['path']}"
+    return printable(line)
 
 
 HEADER = f"{'verdict':<8} {'sure':>6} {'score':>9}  {'class':<16} path"
 
 
-def write_parquet(rows: Iterable[Row], target: Path, batch: int) -> Iterator[Row]:
+def write_parquet(rows: Iterable[Row], target: Destination, batch: int) -> Iterator[Row]:
     """Pass rows on and write them to a parquet file, which appears whole at the end."""
-    with replacing(target) as path, pq.ParquetWriter(path, SCHEMA) as writer:
+    with target.writing() as path, pq.ParquetWriter(path, SCHEMA) as writer:
         for part in batched(rows, batch):
-            writer.write_table(pa.Table.from_pylist(part, SCHEMA))
+            shown = [row | {"path": printable(row["path"])} for row in part]
+            writer.write_table(pa.Table.from_pylist(shown, SCHEMA))
             yield from part

@@ -50,7 +50,7 @@ def test_a_hundred_thousand_files(benchmark: BenchmarkFixture, tmp_path: Path) -
     def soak() -> None:
         nonlocal skipped
         begun = time.monotonic()
-        for done, row in enumerate(predict(model, find([str(photographs)]), 64), 1):
+        for done, row in enumerate(predict(model, find([str(photographs)]).images, 64), 1):
             skipped += "error" in row
             if done % (FILES // TENTHS) == 0:
                 memory.append(round(process.memory_info().rss / 2**20))

@@ -60,7 +60,7 @@ def test_predictions_are_the_models_own(model: Path, photos: Path) -> None:
     assert status == 0 and len(rows) == 7
     for row in rows:
         pixels = np.moveaxis(np.asarray(Image.open(row["path"])), -1, 0)
-        images = torch.from_numpy(conform(pixels, "", 16, 3).copy())[None] / 255
+        images = torch.from_numpy(conform(pixels, 16, 3).copy())[None] / 255
         probabilities = classifier(images)[0].softmax(dim=1)[0]
         assert row["class"] == classifier.classes[int(probabilities.argmax())]
         assert row["confidence"] == pytest.approx(float(probabilities.max()), abs=1e-5)
@@ -83,10 +83,10 @@ def test_batches_do_not_matter(model: Path, photos: Path) -> None:
 
 
 def test_files_folders_and_globs_each_once(photos: Path) -> None:
-    everything = predict.find([str(photos)])
+    everything = predict.find([str(photos)]).images
     assert len(everything) == 7
-    assert predict.find([str(photos / "*.png"), str(photos)])[:4] == sorted(photos.glob("*.png"))
-    assert len(predict.find([str(photos / "**/*.png"), str(photos / "0.png")])) == 7
+    assert predict.find([str(photos / "*.png"), str(photos)]).images[:4] == sorted(photos.glob("*.png"))
+    assert len(predict.find([str(photos / "**/*.png"), str(photos / "0.png")]).images) == 7
     with pytest.raises(UserError, match="no such file, folder or glob"):
         predict.find([str(photos / "*.gif")])
     (photos / "empty").mkdir()
@@ -133,7 +133,7 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
         read.append(path)
         return original(path, classifier)
 
-    paths = predict.find([str(photos)]) * 300
+    paths = predict.find([str(photos)]).images * 300
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "_read", counting)
         rows = predict.predict(loaded, paths, batch=10)
