@@ -5,6 +5,7 @@ import yaml
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.presets import compose
 
 
 class Example(params.Section):
@@ -27,8 +28,7 @@ def test_all_problems_of_a_section_are_named_at_once(workplace: Path) -> None:
 
 
 def test_ablations_differ_from_digits_in_their_recipes_alone() -> None:
-    presets = Path(params.__file__).parent / "presets"
-    digits, ablations = (yaml.safe_load((presets / f"{name}.yaml").read_text()) for name in ("digits", "ablations"))
+    digits, ablations = (yaml.safe_load(compose(name)) for name in ("digits", "ablations"))
     assert {key for key in digits if digits[key] != ablations[key]} == {"recipes"} and list(digits) == list(ablations)
     shared = {name for name in ablations["recipes"] if name in digits["recipes"]}
     assert shared >= {"baseline", "mixup", "penumbra"}
