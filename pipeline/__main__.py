@@ -23,11 +23,10 @@ SHARED = ("encode", "teacher", "boundary", "crossing", "diffusion", "embedding",
 # The variable of the environment that says how to start the shared stages. It is not in params.yaml: where a stage runs
 # is no part of what it computes, and DVC need not run it again.
 LAUNCHER = "PENUMBRA_LAUNCHER"
-PRESETS = {
-    item.name.removesuffix(".yaml"): item
-    for item in (files("pipeline") / "presets").iterdir()
-    if item.name.endswith(".yaml")
-}
+PRESETS = sorted(
+    item.name.removesuffix(".yaml") for item in (files("pipeline") / "presets").iterdir() if item.name.endswith(".yaml")
+)
+
 
 def _at_home(path: str) -> str:
     """`~` as a shell expands it, which it does not behind `=` or in quotes."""
@@ -147,17 +146,19 @@ def check() -> None:
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help=", ".join(sorted(PRESETS)))],
+    name: Annotated[str, typer.Argument(help=", ".join(PRESETS))],
     force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
 ) -> None:
     """Write params.yaml from a preset."""
     if name not in PRESETS:
-        raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(sorted(PRESETS))}")
+        raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
+    from pipeline.presets import compose
+
     target = Path("params.yaml")
-    texts = {item.read_text(encoding="utf-8") for item in PRESETS.values()}
-    if target.exists() and target.read_text(encoding="utf-8") not in texts and not force:
+    content = target.read_text(encoding="utf-8", errors="replace") if target.exists() else None
+    if not force and content is not None and content not in map(compose, PRESETS):
         raise UserError(f"{target}: was edited; keep a copy and run again with --force to overwrite it")
-    target.write_text(PRESETS[name].read_text(encoding="utf-8"), encoding="utf-8")
+    target.write_text(compose(name), encoding="utf-8")
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 
@@ -182,7 +183,7 @@ def predict(
     the exit status is then 1. Of a folder, hidden files and those that are no images by their suffix are counted.
     """
     from pipeline.artifacts.destination import destination
-    from pipeline.console import printable, track
+    from pipeline.console import track
     from pipeline.serving import open_set
     from pipeline.serving import predict as serving
 

@@ -4,12 +4,16 @@ Each stage declares its own section as a `Section` beside the code that uses it.
 what a run did is all in params.yaml. `schema.py` checks the whole file at once.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pipeline.errors import UserError, like
 
@@ -38,50 +42,66 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def _walk(node: yaml.Node, place: Place = ()) -> Iterator[tuple[Place, int]]:
-    """Every value's place and line; keys that stand twice are refused, for YAML takes the last without a word."""
-    yield place, node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode):
+class _Shallow(Composer):
+    """Refuses deep nesting as soon as it is met: thousands of brackets would take seconds."""
+
+    level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.level += 1
+        if self.level > DEEPEST:
+            line = self.parser.peek_event().start_mark.line + 1
+            raise UserError(f"{PARAMS} line {line}: more than {DEEPEST} levels deep; make it flatter")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+
+def _note_lines(node: Node, place: Place, lines: dict[Place, int]) -> None:
+    """Add the line of every value to `lines`; of a value in a map, the line of its key.
+
+    Raises:
+        UserError: a key is there twice or is not a scalar, or aliases of aliases grow without end.
+    """
+    line = lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > MOST or len(place) > DEEPEST:
+        raise UserError(f"{PARAMS} line {line}: aliases of aliases; write the values out")
+    if isinstance(node, SequenceNode):
         for i, item in enumerate(node.value):
-            yield from _walk(item, (*place, i))
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+            _note_lines(item, (*place, i), lines)
+    if isinstance(node, MappingNode):
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, ScalarNode):
                 raise UserError(f"{PARAMS} line {line}: a key that is a list or a map; expected a name")
-            if key.value in seen:
-                name, first = ".".join(map(str, (*place, key.value))), seen[key.value]
-                raise UserError(f"{PARAMS} line {line}: {name} stands in line {first} already; remove one")
-            seen[key.value] = line
-            yield (*place, key.value), line
-            walk = _walk(value, (*place, key.value))
-            next(walk)  # the line of the key stands for it
-            yield from walk
+            inner = (*place, key.value)
+            if inner in lines:
+                name = ".".join(map(str, inner))
+                raise UserError(f"{PARAMS} line {line}: {name} stands in line {lines[inner]} already; remove one")
+            lines[inner] = line
+            _note_lines(value, inner, lines)
 
 
-def _refuse_depth(text: str) -> None:
-    """Stop before YAML works its way through thousands of brackets."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise UserError(f"{PARAMS} line {line}: more than {DEEPEST} levels deep; make it flatter")
+@lru_cache(maxsize=1)  # a stage reads several sections
+def _parse(text: str) -> tuple[Any, dict[Place, int]]:
+    """The content of a text, read as YAML 1.2 by the loader that DVC uses, and the line of each value.
 
-
-def _places(node: yaml.Node) -> dict[Place, int]:
-    """The line of every value; stops at aliases of aliases, which grow without end."""
-    found: dict[Place, int] = {}
-    for place, line in _walk(node):
-        found[place] = line
-        if len(found) > MOST or len(place) > DEEPEST:
-            raise UserError(f"{PARAMS} line {line}: aliases of aliases; write the values out")
-    return found
+    Raises:
+        UserError: it is nested too deeply, has a key twice, or expands without end.
+        YAMLError, ValueError, LookupError: it is not valid YAML.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Shallow
+    node = yaml.compose(text)
+    if node is None:
+        return None, {}
+    lines: dict[Place, int] = {}
+    _note_lines(node, (), lines)
+    return yaml.constructor.construct_document(node), lines
 
 
 def load() -> tuple[dict[str, Any], dict[Place, int]]:
-    """The file's content, and the line of each value.
+    """The file's content, and the line of each value; calls share them, so do not change them.
 
     Raises:
         UserError: there is no such file, or it is not a map of sections; names the line.
@@ -94,16 +114,26 @@ def load() -> tuple[dict[str, Any], dict[Place, int]]:
     if (size := PARAMS.stat().st_size) > LARGEST:
         raise UserError(f"{PARAMS}: {size} bytes, expected at most {LARGEST}; write one with `penumbra preset digits`")
     try:
-        text = PARAMS.read_text(encoding="utf-8")
-        _refuse_depth(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = _places(node) if node is not None else {}
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        content, lines = _parse(PARAMS.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError, LookupError) as error:  # `!!bool x` is a KeyError of ruamel.yaml
         raise UserError(f"{PARAMS}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{PARAMS}: found {type(content).__name__}, expected a map of sections")
     return content, lines
+
+
+def as_text() -> str:
+    """The file's content as YAML of one value per line, without comments.
+
+    Raises:
+        UserError: as `load`.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.representer.sort_base_mapping_type_on_output = False
+    stream = StringIO()
+    yaml.dump(load()[0], stream)
+    return stream.getvalue()
 
 
 def at(lines: dict[Place, int], place: Place) -> str:

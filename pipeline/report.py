@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline import STAGES, params, timings
@@ -235,7 +234,7 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         shortcuts=results.shortcuts, figures=drawn, pictures=pictures, mistakes=mistakes(results),
         datasets=results.datasets, manifest=results.manifest, costs=costs(),
         seeds=params.read("train.seeds", list), versions=provenance(), resamples=params.read("score.resamples", int),
-        settings=yaml.safe_dump(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")), sort_keys=False),
+        settings=params.as_text(),
     )  # fmt: skip
 
 

@@ -67,7 +67,9 @@ def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, P
         known = {path for _, _, path in found}
         for path in sorted(folder.rglob("test.parquet")):
             if path.parent not in known:
-                raise UserError(f"{path.parent}: outputs that would not be scored, expected {folder}/RECIPE/s<seed>; rename it")
+                raise UserError(
+                    f"{path.parent}: outputs that would not be scored, expected {folder}/RECIPE/s<seed>; rename it"
+                )
     order = {name: i for i, name in enumerate(recipes or sorted({name for name, _, _ in found}))}
     return sorted(found, key=lambda model: (order[model[0]], model[1]))
 

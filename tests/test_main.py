@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.__main__ import STAGES, app
+from pipeline.__main__ import PRESETS, STAGES, app
+from pipeline.presets import compose
 from tests.conftest import ROOT
 
 
@@ -46,3 +47,14 @@ def test_preset_writes_params_and_keeps_edits(workplace: Path) -> None:
     assert refused.exit_code == 1 and "was edited" in str(refused.exception)
     assert (workplace / "params.yaml").read_text() == "seed: 1\n"
     assert runner.invoke(app, ["preset", "digits", "--force"]).exit_code == 0
+
+
+def test_preset_replaces_every_preset_and_keeps_what_is_no_text(workplace: Path) -> None:
+    target = workplace / "params.yaml"
+    for name in PRESETS:
+        target.write_text(compose(name))
+        assert CliRunner().invoke(app, ["preset", "folder"]).exit_code == 0
+        assert target.read_text() == compose("folder")
+    target.write_bytes(b"\xff")
+    assert "was edited" in str(CliRunner().invoke(app, ["preset", "folder"]).exception)
+    assert target.read_bytes() == b"\xff"

@@ -18,6 +18,7 @@ from pipeline import prepare
 from pipeline.artifacts.codec import decode, encode_png
 from pipeline.artifacts.images import OOD_LABEL, load
 from pipeline.errors import UserError
+from pipeline.presets import compose
 from pipeline.sources.audit import Facts, compare
 from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Item
@@ -68,7 +69,7 @@ def parquet(path: Path, count: int, classes: list[str], seed: int, column: str =
 
 
 def use(workplace: Path, **changes: Any) -> None:
-    settings = yaml.safe_load((Path(__file__).parent.parent / "pipeline/presets/folder.yaml").read_text())
+    settings = yaml.safe_load(compose("folder"))
     settings["prepare"]["folder"] |= {"resize": 16, "size": 16} | changes
     (workplace / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 

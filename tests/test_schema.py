@@ -12,10 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline import params, schema
+from pipeline.__main__ import PRESETS
 from pipeline.errors import UserError
+from pipeline.presets import compose
 from tests.conftest import ROOT
 
-PRESETS = sorted(path.stem for path in (ROOT / "pipeline/presets").glob("*.yaml"))
 DIGITS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
@@ -38,7 +39,7 @@ def said_of(folder: Path, text: str | bytes) -> str:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_hold(name: str, workplace: Path) -> None:
-    assert said_of(workplace, (ROOT / f"pipeline/presets/{name}.yaml").read_text()) == ""
+    assert said_of(workplace, compose(name)) == ""
 
 
 def set_to(*place: Any) -> Callable[[dict[str, Any]], None]:

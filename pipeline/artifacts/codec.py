@@ -38,7 +38,7 @@ def suffixes() -> frozenset[str]:
 
 
 def stored(data: bytes, pixels: np.ndarray) -> bytes:
-    """The bytes that an image set keeps: the file's own if it is a PNG or JPEG that decodes to these pixels, else a PNG.
+    """The bytes that an image set keeps: the file's own if it is a PNG or JPEG of just these pixels, else a PNG.
 
     A palette, or an EXIF orientation, was taken into account when the pixels were made, and would not be again.
     """

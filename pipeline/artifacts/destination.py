@@ -51,7 +51,9 @@ class Destination:
             return
         if self.path.is_dir() != self.kind.is_folder:
             found, expected = ("folder", "file") if self.path.is_dir() else ("file", "folder")
-            raise UserError(f"{self.path}: a {found} that is there already, expected a {expected} to write; name another")
+            raise UserError(
+                f"{self.path}: a {found} that is there already, expected a {expected} to write; name another"
+            )
         try:
             strangers = self.kind.strangers(self.path)
         except (UserError, ValueError, OSError):
@@ -61,7 +63,9 @@ class Destination:
             ) from None
         if strangers:
             names = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
-            raise UserError(f"{self.path}: holds files of another origin ({names}); name another path, or move them away")
+            raise UserError(
+                f"{self.path}: holds files of another origin ({names}); name another path, or move them away"
+            )
         if not self.force:
             raise UserError(f"{self.path}: an earlier {self.kind.name} is there; run again with --force to replace it")
 
@@ -141,4 +145,3 @@ def others(folder: Path, own: Iterable[str]) -> list[str]:
     """Names in a folder beside those of its own files, sorted."""
     known = set(own)
     return sorted(path.name for path in folder.iterdir() if path.name not in known or not path.is_file())
-

@@ -115,6 +115,20 @@ def _matrix(path: Path, column: pa.ChunkedArray, name: str) -> Tensor:
     return values
 
 
+def _problems(table: pa.Table, role: Role) -> dict[str, np.ndarray]:
+    """What may be wrong with the rows of a set, and the rows that it holds for."""
+    keys = np.array([str(key) for key in table.column("key").to_pylist()])
+    labels = pc.fill_null(table.column("label").cast(pa.float64()), float("nan")).to_numpy()
+    order = np.argsort(keys, kind="stable")
+    return {
+        "without a key": np.flatnonzero(pc.is_null(table.column("key")).to_numpy()),
+        "with the key of an earlier row": np.sort(order[1:][keys[order][1:] == keys[order][:-1]]),
+        "without a label": np.flatnonzero(np.isnan(labels)),
+        "with a label that is no whole number": np.flatnonzero(labels != np.round(labels)),
+        "with the label -1 of OOD, in a set of ID images": np.flatnonzero((labels == OOD_LABEL) & (role == "id")),
+    }
+
+
 class OutputFile:
     """The outputs of one set, on disk.
 
@@ -158,22 +172,11 @@ class OutputFile:
             UserError: says how many, and names the first.
         """
         table = self._file.read(columns=["key", "label"])
-        keys = np.array([str(key) for key in table.column("key").to_pylist()])
-        labels = table.column("label")
-        if not pa.types.is_integer(labels.type) and not pa.types.is_floating(labels.type):
-            raise UserError(f"{self.path}: label of type {labels.type}, expected numbers; see artifacts/outputs.py")
-        order = np.argsort(keys, kind="stable")
-        twice = np.sort(order[1:][keys[order][1:] == keys[order][:-1]])
-        values = pc.fill_null(labels.cast(pa.float64()), float("nan")).to_numpy()
-        for rows, problem in [
-            (np.flatnonzero(pc.is_null(table.column("key")).to_numpy()), "without a key"),
-            (twice, "with the key of an earlier row"),
-            (np.flatnonzero(np.isnan(values)), "without a label"),
-            (np.flatnonzero(values != np.round(values)), "with a label that is no whole number"),
-            (np.flatnonzero(values == OOD_LABEL) if self.role == "id" else [], "with the label -1 of OOD images, in a set of ID images"),
-        ]:
+        if not (pa.types.is_integer(kind := table.column("label").type) or pa.types.is_floating(kind)):
+            raise UserError(f"{self.path}: label of type {kind}, expected numbers; see artifacts/outputs.py")
+        for problem, rows in _problems(table, self.role).items():
             if len(rows):
-                first = f"the first is row {rows[0]}, key {str(keys[rows[0]])!r}"
+                first = f"the first is row {rows[0]}, key {table.column('key')[int(rows[0])].as_py()!r}"
                 raise UserError(f"{self.path}: {len(rows)} rows {problem} ({first}); write the outputs again")
 
     def batches(self, rows: int = ROW_GROUP) -> Iterator[Outputs]:
@@ -238,19 +241,12 @@ def _refuse_strays(folder: Path) -> None:
     names = [*(f"{split}.parquet" for split in SPLITS), "head.parquet"]
     for path in sorted(folder.rglob("*.parquet")):
         first, *rest = path.relative_to(folder).parts
-        if any(part.startswith(".") for part in (first, *rest)):
+        if first.startswith(".") or (first in ROLES and len(rest) == 1) or (first in names and not rest):
             continue
-        if (rest and first not in ROLES) or len(rest) > 1:
-            place, expected = first if first not in ROLES else f"{first}/{rest[0]}", list(ROLES)
-        elif not rest and first not in names:
-            place, expected = first, names
-        else:
-            continue
-        hint = like(place.split("/")[-1], expected)
-        raise UserError(
-            f"{folder / place}: not a part of a model's outputs{hint}; expected {', '.join(names)}, or SET.parquet in "
-            f"{', '.join(ROLES)}"
-        )
+        stray = path.parent.name if first in ROLES else first
+        hint = like(stray, ROLES if rest else names)
+        expected = f"{', '.join(names)}, or SET.parquet in {', '.join(ROLES)}"
+        raise UserError(f"{path}: {stray} is no part of a model's outputs{hint}; expected {expected}")
 
 
 def load_head(folder: Path) -> Head | None:

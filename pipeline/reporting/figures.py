@@ -109,9 +109,7 @@ def histograms(scores: pd.DataFrame, recipes: list[str], detector: str) -> str:
 def _curves(points: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], Any]) -> tuple[Figure, np.ndarray]:
     """Curves by recipe, near beside far, with one legend."""
     groups = _panels(lambda group: bool((points["group"] == group).any()))
-    figure, grid = plt.subplots(
-        1, len(groups), figsize=(9, 3.8), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, grid = plt.subplots(1, len(groups), figsize=(9, 3.8), sharey=True, squeeze=False, layout="constrained")
     axes, colours = grid[0], _colours(points["recipe"].unique())
     for axis, group in zip(axes, groups, strict=True):
         for recipe, own in points[points["group"] == group].groupby("recipe", sort=False):

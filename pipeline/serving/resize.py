@@ -1,11 +1,11 @@
 """Pillow's bilinear resize and a centre crop as tensor operations, so that they can be part of an exported graph.
 
-Matches Pillow to the last bit: its horizontal pass, then its vertical one, each in fixed point (Pillow's Resample.c), and
-torchvision's rule for the size and the crop. Runtimes' own resize operators round differently.
+Matches Pillow to the last bit: its horizontal pass, then its vertical one, each in fixed point (Pillow's Resample.c),
+and torchvision's rules for the size and the crop. The resize operators of runtimes round differently.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 
 PRECISION = 22  # bits of Pillow's coefficients
 
@@ -36,7 +36,7 @@ class Preprocess(nn.Module):
         pixels = _rounded(pixels @ across.T)
         return _rounded(down @ pixels).float() / 255
 
-    def _weights(self, length: int, resized: int) -> Tensor:
+    def _weights(self, length: int | SymInt, resized: int | SymInt) -> Tensor:
         """Pillow's coefficients of one axis, whole numbers of 2^-22, float64 (size, length).
 
         Args:

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
 
 from pipeline.artifacts.images import Role
 from pipeline.errors import UserError
@@ -67,7 +67,7 @@ def record(name: str) -> Record:
     """
     if name not in names():
         raise UserError(f"params.yaml: prepare.benchmark: unknown {name!r}; expected {', '.join([*names(), 'folder'])}")
-    return Record.model_validate(yaml.safe_load((RECORDS / f"{name}.yaml").read_text(encoding="utf-8")))
+    return Record.model_validate(YAML(typ="safe").load((RECORDS / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def load(expected: Record, root: str | None, download: bool, partial: bool) -> Collection:

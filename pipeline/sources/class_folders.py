@@ -59,7 +59,9 @@ def labelled(root: Path) -> ImageList:
             beside.add(Found(left_out=found.left_out), below=entry.name)
         else:
             seen = f", only {found.summary()}" if found.left_out else ""
-            problems.append(f"{root / entry.name}: a class folder without a readable image{seen}; add some, or remove it")
+            problems.append(
+                f"{root / entry.name}: a class folder without a readable image{seen}; add some, or remove it"
+            )
     problems += _twins(root, classes)
     if len(classes) < 2 and not problems:
         seen = f" beside {beside.summary()}" if beside.left_out else ""
@@ -70,8 +72,8 @@ def labelled(root: Path) -> ImageList:
 
 
 def form(name: str) -> str:
-    """The Unicode form of a name: NFC (é as one character), NFD (e and an accent, as macOS writes), both, or neither."""
-    forms = [kind for kind in ("NFC", "NFD") if unicodedata.is_normalized(kind, name)]  # type: ignore[arg-type]
+    """The Unicode form of a name: NFC (é as one character), NFD (e and an accent, as macOS writes), or neither."""
+    forms = [kind for kind in ("NFC", "NFD") if unicodedata.is_normalized(kind, name)]
     return " and ".join(forms) or "neither NFC nor NFD"
 
 
@@ -92,7 +94,7 @@ def _twins(root: Path, classes: list[str]) -> list[str]:
     first: dict[str, str] = {}
     pairs = [(first.setdefault(_composed(name), name), name) for name in classes]
     return [
-        f"{root}: two class folders are called {name}, one in Unicode form {form(other)}, one in {form(name)}; merge them"
+        f"{root}: two class folders are called {name}, in Unicode form {form(other)} and in {form(name)}; merge them"
         for other, name in pairs
         if other != name
     ]

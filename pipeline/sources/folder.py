@@ -56,10 +56,8 @@ def load(settings: Settings, seed: int) -> Collection:
     """
     if settings.id is None:
         raise UserError("params.yaml: prepare.folder.id is null; set it to a folder of class folders, or to a parquet")
-    if given := _given(settings.id):
-        found = _use(given, settings, seed)
-    else:
-        found = _draw(str(settings.id), settings, seed)
+    given = _given(settings.id)
+    found = _use(given, settings, seed) if given else _draw(str(settings.id), settings, seed)
     ood, notes = _ood(settings, seed)
     return replace(found, ood=ood, notes=found.notes + notes)
 

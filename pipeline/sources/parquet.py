@@ -20,7 +20,7 @@ SHARD = re.compile(r"(.+)-\d+-of-\d+")  # train-00000-of-00002, as the Hub names
 
 
 def shards(path: Path) -> list[Path]:
-    """The parquet files that a path stands for, sorted: itself, a glob's, or those of a folder without images; else none.
+    """The parquet files of a path, sorted: itself, a glob's, or those of a folder without images; else none.
 
     A folder may hold them in folders, as a set's repository on the Hub does.
     """
@@ -90,7 +90,11 @@ def _labels(file: Path, column: pa.ChunkedArray, classes: int) -> list[int]:
     wrong = pc.invert(pc.fill_null(known, False))
     if pc.any(wrong).as_py():
         found = column.filter(wrong)[0].as_py()
-        _refuse(file, wrong, f"have no label (the first: {found}), expected 0 to {classes - 1}; use images whose labels are known")
+        _refuse(
+            file,
+            wrong,
+            f"have no label (the first: {found}), expected 0 to {classes - 1}; use images whose labels are known",
+        )
     return [int(label) for label in column.to_pylist()]
 
 

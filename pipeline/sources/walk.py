@@ -95,4 +95,3 @@ def _entries(place: Path, folder: Path, found: Found) -> list[os.DirEntry[str]]:
     except OSError:
         found.leave_out("folder that cannot be opened", place.relative_to(folder).as_posix())
         return []
-

@@ -1,7 +1,6 @@
 """Paths that users type: whatever is there stays, unless it is an earlier output of the same kind and --force."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier
 
 
-
 def none_in_a_note(path: Path) -> list[str]:
     if path.read_text() != "ours":
         raise ValueError("somebody else's")
@@ -39,7 +37,7 @@ FILE = Kind("note", is_folder=False, strangers=none_in_a_note)
 def snapshot(folder: Path) -> dict[str, bytes | str]:
     """Every file and link below a folder."""
     return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or path.is_file()
     }
@@ -63,7 +61,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-PARTS = ["results", "empty", "photos", "deep", "er", "new", "mine.txt", "to-results", "to-empty", "round", ".", "..", "~"]
+PARTS = [
+    "results",
+    "empty",
+    "photos",
+    "deep",
+    "er",
+    "new",
+    "mine.txt",
+    "to-results",
+    "to-empty",
+    "round",
+    ".",
+    "..",
+    "~",
+]
 
 
 @hypothesis_settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -237,7 +249,9 @@ def test_every_command_that_writes_where_it_is_told(
     after = snapshot(prepared.parent)
     assert before.items() <= after.items()
     assert {Path(name).parts[:3] for name in set(after) - set(before)} == {("b", "new", "output")}
-    fault(f"output path of `{command}`", f"{len(taken)} that are taken, with and without --force", "refused, nothing lost")
+    fault(
+        f"output path of `{command}`", f"{len(taken)} that are taken, with and without --force", "refused, nothing lost"
+    )
 
 
 def test_scores_beside_the_outputs_are_replaced_for_nobody_typed_their_path(prepared: Path) -> None:

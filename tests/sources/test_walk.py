@@ -28,7 +28,17 @@ def test_phones_formats_are_among_them() -> None:
 
 
 def test_whatever_is_passed_over_is_counted_by_its_reason(tmp_path: Path) -> None:
-    for name in ("a.png", "b/c.JPG", "b/.d.png", ".thumbnails/e.png", "__MACOSX/._a.png", "f.txt", "g.txt", "h.zip", "i"):
+    for name in (
+        "a.png",
+        "b/c.JPG",
+        "b/.d.png",
+        ".thumbnails/e.png",
+        "__MACOSX/._a.png",
+        "f.txt",
+        "g.txt",
+        "h.zip",
+        "i",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "dead.png").symlink_to("nowhere")
