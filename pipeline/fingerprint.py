@@ -19,6 +19,7 @@ from pipeline import STAGES, params
 from pipeline.artifacts.files import read_json, replacing, sha256, write_json
 from pipeline.artifacts.layout import FINGERPRINTS
 from pipeline.console import say
+from pipeline.sources.links import Entered
 
 ROOT = Path(__file__).parent.parent
 WITHOUT_EFFECT = {ROOT / f"pipeline/{name}.py" for name in ("console", "errors", "processes", "timings")}  # on outputs
@@ -72,17 +73,12 @@ def named(content: dict[str, Any], key: str) -> Iterator[str]:
 
 
 def listing(path: Path) -> list[str]:
-    """Name, size and time of a file, or of every file of a folder; links are followed, each folder is read once."""
+    """Name, size and time of a file, or of every file of a folder and below; links are followed as `walk` does."""
     if path.is_file():
         return [_line(path, path.name)]
-    lines, seen = [], set()
+    lines, entered = [], Entered(path)
     for folder, below, names in os.walk(path, followlinks=True):
-        about = Path(folder).stat()
-        if (about.st_dev, about.st_ino) in seen:
-            below.clear()
-            continue
-        seen.add((about.st_dev, about.st_ino))
-        below.sort()
+        below[:] = [name for name in sorted(below) if not entered(Path(folder, name))]
         lines += [_line(Path(folder, name), os.path.relpath(Path(folder, name), path)) for name in sorted(names)]
     return lines
 

@@ -54,6 +54,13 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
+def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The stages that `dvc repro` ran, but for the first one, which always runs."""
+    names = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    assert names[:1] == [STAGES[0]], done.stdout + done.stderr
+    return names[1:]
+
+
 def run_stages(settings: dict[str, Any]) -> None:
     """Every stage in its order in this process, in the working directory, whose params.yaml holds these settings."""
     for stage in STAGES:

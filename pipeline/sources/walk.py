@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.artifacts.codec import suffixes
 from pipeline.console import printable
+from pipeline.sources.links import Entered
 
 JUNK = ("__MACOSX", "@eaDir")  # folders that macOS and Synology add beside people's images
 HEIC, AVIF = "pip install 'penumbra[heic]'", "Pillow 11.3 or later"
@@ -42,12 +43,12 @@ class Found:
 
 
 def walk(folder: Path) -> Found:
-    """The image files of a folder and of all folders below; links are followed, each folder is read once.
+    """The image files of a folder and of all folders below; links are followed, but none up, and each folder once.
 
     Hidden files and folders (whose names begin with a dot), and files that are no images by their suffix, are passed
     over.
     """
-    found, read, left = Found(), {_identity(folder)}, [folder]
+    found, entered, left = Found(), Entered(folder), [folder]
     while left:
         place = left.pop()
         for entry in _entries(place, folder, found):
@@ -57,10 +58,9 @@ def walk(folder: Path) -> Found:
                 found.leave_out(reason, name)
             elif not entry.is_dir():
                 found.images.append(path)
-            elif (identity := _identity(path)) in read:
+            elif entered(path):
                 found.leave_out("link to a folder that is read already", name)
             else:
-                read.add(identity)
                 left.append(path)
     found.images.sort()
     return found
@@ -81,11 +81,6 @@ def passed_over(entry: os.DirEntry[str]) -> str:
     if suffix in suffixes():
         return ""
     return f"{suffix}, which needs {NEEDED[suffix]}" if suffix in NEEDED else suffix or "without suffix"
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    about = folder.stat()
-    return about.st_dev, about.st_ino
 
 
 def _entries(place: Path, folder: Path, found: Found) -> list[os.DirEntry[str]]:
