@@ -28,7 +28,7 @@ class Params(params.Section):
     source: params.LocalPath
     revision: str | None
     size: PositiveInt
-    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    widths: Annotated[list[params.Width], Field(min_length=1)]
     latent_channels: PositiveInt
     steps: PositiveInt
     batch: PositiveInt
@@ -37,8 +37,10 @@ class Params(params.Section):
 
     @model_validator(mode="after")
     def _size_halves(self) -> Self:
-        if self.size % (factor := 2 ** (len(self.widths) - 1)):
-            raise ValueError(f"size is {self.size}, expected a multiple of {factor} for {len(self.widths)} widths")
+        factor = 2 ** (len(self.widths) - 1)
+        if self.size % factor or self.size < 2 * factor:  # a latent of one pixel has nothing to normalise over
+            expected = f"a multiple of {factor}, {2 * factor} or more, for {len(self.widths)} widths"
+            raise ValueError(f"size is {self.size}, expected {expected}")
         return self
 
 

@@ -36,7 +36,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Params(params.Section):
-    widths: Annotated[list[Annotated[int, Field(multiple_of=8)]], Field(min_length=1)]
+    widths: Annotated[list[params.Width], Field(min_length=1)]
     schedule: Schedule
     prediction: Prediction
     by_features: Share

@@ -24,7 +24,7 @@ from pipeline.learning.networks import Classifier, features_of
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, SamplingSteps
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
 
 OURS = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
@@ -37,7 +37,7 @@ class Params(Sampling):
     revision: str | None
     prompt: str
     sampler: SamplerName
-    steps: PositiveInt
+    steps: SamplingSteps
     guidance: PositiveFloat
     batch: PositiveInt
 

@@ -20,7 +20,7 @@ from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
+from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, SamplingSteps
 
 
 class Params(params.Section):
@@ -29,7 +29,7 @@ class Params(params.Section):
     mode: mixing.Mode
     ratio: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
     sampler: SamplerName
-    steps: PositiveInt
+    steps: SamplingSteps
     guidance: PositiveFloat
     batch: PositiveInt
 

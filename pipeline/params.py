@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import YAMLError
@@ -34,6 +34,9 @@ def at_home(path: str) -> str:
 
 
 LocalPath = Annotated[str, AfterValidator(at_home)]  # of a file or folder, or what is no path, such as an id of the Hub
+
+
+Width = Annotated[int, Field(gt=0, multiple_of=8)]  # of a level of a network of diffusers, whose norms have 8 groups
 
 
 class Section(BaseModel):

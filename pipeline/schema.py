@@ -30,6 +30,7 @@ from pipeline.evaluation.detectors import DETECTORS
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.learning.networks import backbone
 from pipeline.params import Place
+from pipeline.sources import benchmarks
 from pipeline.synthesis.autoencoder import Running
 from pipeline.synthesis.controls import NAMES
 
@@ -116,6 +117,34 @@ def _of_training(own: dict[str, Any]) -> Iterator[Problem]:
             yield (section, "network"), str(error)
 
 
+def _of_sizes(own: dict[str, Any]) -> Iterator[Problem]:
+    """Images and latents are large enough for what is done to them."""
+    where: prepare.Params = own["prepare"]
+    if where.benchmark != "folder":
+        if where.benchmark not in (known := benchmarks.names()):
+            yield from _unknown(("prepare", "benchmark"), [where.benchmark], [*known, "folder"])
+            return
+        size = benchmarks.record(where.benchmark).size
+    elif where.folder is None:
+        yield ("prepare", "folder"), "null, expected a description of your images, for prepare.benchmark is folder"
+        return
+    else:
+        size = where.folder.size
+    for section in ("teacher", "train"):
+        if (shift := own[section].shift) >= size:
+            yield (section, "shift"), f"{shift}, expected fewer pixels than the images' {size}"
+
+
+def _of_latents(own: dict[str, Any]) -> Iterator[Problem]:
+    """The diffusion model halves latents once for every width after the first."""
+    space: autoencoder.Params = own["autoencoder"]
+    factors = {"train": 2 ** (len(space.widths) - 1), "pixels": 1}
+    if space.source in factors:  # of others it is known once they are loaded
+        side, halvings = space.size // factors[space.source], len(own["diffusion"].widths) - 1
+        if side % 2**halvings:
+            yield ("diffusion", "widths"), f"{halvings + 1} widths, for which latents of {side} pixels cannot be halved"
+
+
 def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
     yield from _unknown(("score", "detectors"), list(own["score"].detectors), list(DETECTORS))
     yield from _unknown(("infer", "detectors"), list(own["infer"].detectors), list(IMAGE_DETECTORS))
@@ -125,6 +154,8 @@ BETWEEN = {  # what has to hold between sections, and which those are
     _of_shards: ("shards", *METHODS),
     _of_training: ("teacher", "train"),
     _of_recipes: ("shards", "train", "recipes"),
+    _of_sizes: ("prepare", "teacher", "train"),
+    _of_latents: ("autoencoder", "diffusion"),
     _of_detectors: ("score", "infer"),
 }
 

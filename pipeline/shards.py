@@ -29,6 +29,7 @@ from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
 from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.artifacts.parts import fingerprint, parts, ranges
 from pipeline.console import track
+from pipeline.errors import like
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
 from pipeline.synthesis import audit, controls, cures, filters, inspection
@@ -67,7 +68,7 @@ class Params(params.Section):
     def _known_filters(cls, names: list[str]) -> list[str]:
         known = list(filters.FILTERS)
         if unknown := [name for name in names if name not in known]:
-            near = params.like(unknown[0], known)
+            near = like(unknown[0], known)
             raise ValueError(f"unknown {unknown[0]!r}{near}; expected some of {', '.join(known)}")
         return names
 

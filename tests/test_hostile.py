@@ -425,6 +425,12 @@ PARQUET: dict[str, Callable[[pa.Table], pa.Table] | bytes] = {
     "labels of text": column("label", pa.array(["x"] * 20)),
     "labels that are null": column("label", pa.array([None] * 20, pa.int64())),
     "labels of no class": column("label", pa.array([7] * 20)),
+    "labels that are no whole numbers": column("label", pa.array([0.5] * 20)),
+    "labels of OOD in a set of ID": column("label", pa.array([0, -1] * 10)),
+    "keys twice": column("key", pa.array(["a", "b"] * 10)),
+    "keys that are null": column("key", pa.array([None] * 20, pa.string())),
+    "a column called set": column("set", pa.array(["test"] * 20)),
+    "a column called seed": column("seed", pa.array([0] * 20)),
     "score of text": column("mine", pa.array(["x"] * 20)),
     "score with NaN": column("mine", pa.array([float("nan")] * 20)),
     "features of another width": column("features", pa.array([[0.0] * 9] * 20)),
@@ -443,9 +449,85 @@ def test_outputs(name: str, tmp_path: Path, fault: Callable[[str, str, str], Non
     else:
         pq.write_table(change(pq.read_table(path)), path)
     with pytest.raises(UserError) as error:
-        elsewhere(tmp_path / "given", tmp_path / "out", None)
+        elsewhere(tmp_path / "given", tmp_path / "out", None, force=False)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
     fault("outputs of a model", name, str(error.value).split("/")[-1])
+
+
+def by_pandas(table: pa.Table) -> pa.Table:
+    """As pandas writes it with its index beside the columns: every second row of a longer table."""
+    frame = table.to_pandas()
+    frame.index = range(0, 2 * len(frame), 2)
+    return pa.Table.from_pandas(frame)
+
+
+READ: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "pandas' index beside the columns": by_pandas,
+    "pandas' index, its metadata lost": lambda table: by_pandas(table).replace_schema_metadata(None),
+    "pandas' index with a name": lambda table: pa.Table.from_pandas(
+        table.to_pandas().rename_axis("row"), preserve_index=True
+    ),
+    "pandas' index of keys": lambda table: pa.Table.from_pandas(table.to_pandas().set_index("key")),
+    "large lists, as polars writes": lambda table: table.set_column(
+        2, "logits", pa.array(table.column("logits").to_pylist(), pa.large_list(pa.float32()))
+    ),
+    "lists of float64": lambda table: table.set_column(2, "logits", pa.array(table.column("logits").to_pylist())),
+    "large strings": lambda table: table.set_column(0, "key", table.column("key").cast(pa.large_string())),
+    "whole labels as floats": lambda table: table.set_column(1, "label", table.column("label").cast(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_outputs_of_other_writers(name: str, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
+    from pipeline.score import elsewhere
+
+    (tmp_path / "params.yaml").write_text("score: {detectors: {msp: {}}, resamples: 0}\n")
+    given = given_outputs(tmp_path / "given")
+    elsewhere(given, tmp_path / "plain", None, force=False)
+    for path in given.rglob("*.parquet"):
+        pq.write_table(READ[name](pq.read_table(path)), path)
+    elsewhere(given, tmp_path / "changed", None, force=False)
+    plain, changed = ((tmp_path / name / "summary.json").read_text() for name in ("plain", "changed"))
+    assert plain == changed
+    fault("outputs of a model", name, "the same tables")
+
+
+def test_columns_that_are_taken_for_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.score import elsewhere
+
+    (tmp_path / "params.yaml").write_text("score: {detectors: {msp: {}}, resamples: 0}\n")
+    for path in given_outputs(tmp_path / "given").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("mine", pa.array(range(len(table)))), path)
+    elsewhere(tmp_path / "given", tmp_path / "out", None, force=False)
+    assert "columns of the outputs that are taken for scores: mine" in capsys.readouterr().out
+
+
+STRAYS = {
+    "ner/x.parquet": "ner is no part of a model's outputs, did you mean near",
+    "tst.parquet": "tst.parquet is no part of a model's outputs, did you mean test.parquet",
+    "near/deep/x.parquet": "deep is no part of a model's outputs; expected",
+}
+
+
+@pytest.mark.parametrize("place", STRAYS)
+def test_outputs_that_no_reader_looks_at(place: str, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
+    given = given_outputs(tmp_path / "given")
+    (given / place).parent.mkdir(parents=True, exist_ok=True)
+    (given / place).write_bytes((given / "far/textures.parquet").read_bytes())
+    with pytest.raises(UserError) as error:
+        outputs.find(given)
+    assert STRAYS[place] in str(error.value)
+    fault("outputs of a model", f"stray {place}", STRAYS[place])
+
+
+def test_models_that_would_not_be_scored(tmp_path: Path) -> None:
+    from pipeline.score import models_of
+
+    given_outputs(tmp_path / "all/mine/s0")
+    given_outputs(tmp_path / "all/mine/seed1")
+    with pytest.raises(UserError, match=r"mine/seed1: outputs that would not be scored, expected .*RECIPE/s<seed>"):
+        models_of(tmp_path / "all", None)
 
 
 MODELS: dict[str, tuple[str, bytes | None]] = {

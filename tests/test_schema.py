@@ -54,6 +54,10 @@ def set_to(*place: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+OWN = {
+    "id": "photos", "near": {}, "far": {}, "val_near": {}, "val_far": {}, "val_fraction": 0.1, "test_fraction": 0.1,
+    "resize": 32, "size": 32, "channels": 3,
+}  # fmt: skip
 SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "unknown section": (set_to("encod", {}), ["encod: unknown section, did you mean encode"]),
     "missing section": (lambda own: own.pop("mixup"), ["mixup: is missing"]),
@@ -71,6 +75,16 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "share of nothing": (set_to("shards", "inside_id", 0.0), ["shards.inside_id"]),
     "more kept than drawn": (set_to("boundary", "keep", 200), ["boundary", "keep is 200", "draws = 40"]),
     "no sigma": (set_to("boundary", "sigmas", []), ["boundary.sigmas"]),
+    "one pixel of latents": (set_to("autoencoder", "widths", [8, 8, 8, 8, 8]), ["autoencoder", "32 or more"]),
+    "autoencoder's widths not of eight": (set_to("autoencoder", "widths", [10, 20]), ["autoencoder.widths.0", "10"]),
+    "width of nothing": (set_to("diffusion", "widths", [0]), ["diffusion.widths.0", "0"]),
+    "latents that cannot be halved": (set_to("diffusion", "widths", [8] * 5), ["diffusion.widths", "of 8 pixels"]),
+    "more steps than were trained": (set_to("mixup", "steps", 1001), ["mixup.steps", "1001"]),
+    "shift over the whole image": (set_to("teacher", "shift", 16), ["teacher.shift", "fewer pixels than", "16"]),
+    "unknown benchmark": (set_to("prepare", "benchmark", "cifar11"), ["prepare.benchmark", "did you mean cifar10"]),
+    "no folder": (set_to("prepare", "benchmark", "folder"), ["prepare.folder", "null"]),
+    "crop larger than the image": (set_to("prepare", "folder", OWN | {"size": 64}), ["prepare.folder", "resize = 32"]),
+    "two channels": (set_to("prepare", "folder", OWN | {"channels": 2}), ["prepare.folder.channels", "1 or 3"]),
     "odd size": (set_to("autoencoder", "size", 15), ["autoencoder", "size is 15", "multiple of"]),
     "width not of eight": (set_to("diffusion", "widths", [12]), ["diffusion.widths.0", "12"]),
     "unknown method": (set_to("shards", "methods", ["boundry"]), ["shards.methods", "did you mean boundary"]),

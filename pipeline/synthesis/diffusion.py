@@ -1,12 +1,13 @@
 """A conditional diffusion model of latents, and its samplers."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +15,7 @@ from pipeline.learning.batches import shuffled
 from pipeline.synthesis.randomness import normal, torch_generators
 
 TRAIN_STEPS = 1000  # T of the forward process (DDPM, Ho et al. 2020)
+SamplingSteps = Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
 Schedule = Literal["cosine", "linear"]
 Prediction = Literal["velocity", "epsilon"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]

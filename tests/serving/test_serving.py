@@ -1,7 +1,11 @@
 """Prediction and export, with a small model whose answers are known by hand."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,23 +14,34 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import functional as transforms
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import models
 from pipeline.artifacts.files import write_json
+from pipeline.artifacts.model_card import model_card
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier
 from pipeline.serving import open_set, predict
+from pipeline.serving.resize import Preprocess
 from pipeline.sources.preprocess import conform
+from tests.conftest import ROOT
 
 LINEAR, COSFACE = {"kind": "linear"}, {"kind": "cosface", "scale": 30.0, "margin": 0.35}
 
 
-def save(folder: Path, head: dict[str, Any] = LINEAR, channels: int = 3, threshold: float = -0.5) -> Path:
+def save(
+    folder: Path, head: dict[str, Any] = LINEAR, channels: int = 3, threshold: float = -0.5, resize: int | None = None
+) -> Path:
     torch.manual_seed(0)
-    model = Classifier("wrn-10-1", head, ["cat", "dog", "élan"], 16, channels, [0.5] * channels, [0.2] * channels)
+    model = Classifier(
+        "wrn-10-1", head, ["cat", "dog", "élan"], 16, channels, [0.5] * channels, [0.2] * channels, resize
+    )
     model.save_pretrained(folder)
     score = "msp" if head is LINEAR else "max-cosine"
     write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_true_positive_rate": 0.95})
@@ -119,9 +134,51 @@ def test_nothing_readable_at_all(model: Path, tmp_path: Path) -> None:
     assert status == 1 and "error" in rows[0]
 
 
-def test_a_colour_image_for_a_grey_model_is_skipped(tmp_path: Path, photos: Path) -> None:
-    status, rows = lines(photos, "--model", save(tmp_path / "grey", channels=1))
-    assert status == 1 and all("a colour image, expected grey" in row["error"] for row in rows)
+def test_a_colour_image_for_a_grey_model_is_judged_by_its_luma(tmp_path: Path, photos: Path) -> None:
+    folder = save(tmp_path / "grey", channels=1)
+    status, rows = lines(photos, "--model", folder)
+    classifier = models.load(Classifier, folder)
+    assert status == 0 and len(rows) == 7
+    for row in rows:
+        luma = np.asarray(transforms.center_crop(transforms.resize(Image.open(row["path"]).convert("L"), [16]), [16]))
+        probabilities = classifier(torch.from_numpy(luma.copy())[None, None] / 255)[0].softmax(dim=1)[0]
+        assert row["confidence"] == pytest.approx(float(probabilities.max()), abs=1e-5)
+
+
+def test_every_format_on_the_list_is_judged_and_the_rest_is_counted(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    (folder / ".thumbnails").mkdir(parents=True)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    for suffix in ("gif", "jfif", "jpe", "ppm", "heic", "avif", "webp", "tif", "JPG"):
+        picture.save(folder / f"a.{suffix}")
+    picture.save(folder / "b.mpo", "MPO", save_all=True, append_images=[picture])
+    for name in (".thumbnails/a.png", "._0.png", "notes.txt", "Thumbs.db"):
+        (folder / name).write_bytes(b"not an image")
+    done = CliRunner().invoke(app, ["predict", "--json", str(folder), "--model", str(model)])
+    rows = [json.loads(text) for text in done.stdout.splitlines()]
+    assert done.exit_code == 0 and len(rows) == 10 and not any("error" in row for row in rows)
+    assert done.stderr == "left out .db: 1 (Thumbs.db); .txt: 1 (notes.txt); hidden: 2 (._0.png, .thumbnails)\n"
+
+
+def test_a_name_that_is_no_unicode_is_shown_and_written(model: Path, photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (photos / "0.png").rename(photos / name)
+    (photos / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    command = [sys.executable, "-m", "pipeline", "predict", str(photos), "--model", str(model)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    assert rb"caf\xe9.png" in done.stdout and rb"\xff.png: not a readable image" in done.stderr
+    rows = lines(photos, "--model", model)[1]
+    assert {Path(row["path"]).name for row in rows} >= {name}
+    target = tmp_path / "said.parquet"
+    CliRunner().invoke(app, ["predict", str(photos), "--model", str(model), "--parquet", str(target)])
+    assert str(photos / r"caf\xe9.png") in pq.read_table(target).column("path").to_pylist()
+
+
+def test_home_folders(model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(lines("~/photos", "--model=~/model")[1]) == 7
 
 
 def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Path) -> None:
@@ -170,24 +227,77 @@ def test_a_model_from_the_hub_needs_its_commit() -> None:
         open_set.load("someone/some-model", "main")
 
 
-@pytest.mark.parametrize("head", [LINEAR, COSFACE], ids=["msp", "max-cosine"])
-def test_the_exported_file_says_the_same_at_any_batch_size(tmp_path: Path, head: dict[str, Any]) -> None:
+SIZES = [(20, 40), (40, 20), (37, 23), (16, 16), (7, 5), (1, 1), (3, 300), (255, 256), (64, 64)]
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 90), width=st.integers(1, 90), resize=st.integers(8, 40), cut=st.integers(0, 12),
+    channels=st.sampled_from([1, 3]), seed=st.integers(0, 5),
+)  # fmt: skip
+def test_preprocessing_as_tensors_is_pillows_to_the_last_bit(
+    height: int, width: int, resize: int, cut: int, channels: int, seed: int
+) -> None:
+    size = max(1, resize - cut)
+    photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(photo).convert("L" if channels == 1 else "RGB")
+    expected = transforms.to_tensor(transforms.center_crop(transforms.resize(image, [resize]), [size]))
+    found = Preprocess(resize, size, channels)(torch.from_numpy(photo)[None])[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("head", "channels", "resize"), [(LINEAR, 3, 20), (COSFACE, 3, 16), (LINEAR, 1, 24)], ids=["msp", "cosine", "grey"]
+)
+def test_the_exported_file_takes_photographs_and_says_what_predict_says(
+    tmp_path: Path, head: dict[str, Any], channels: int, resize: int
+) -> None:
     import onnxruntime
 
-    folder = save(tmp_path / "model", head)
+    folder = save(tmp_path / "model", head, channels, resize=resize)
     done = CliRunner().invoke(app, ["export", str(tmp_path / "m.onnx"), "--model", str(folder)])
     assert done.exit_code == 0, done.exception
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    loaded = open_set.load(str(folder), None)
-    for n in (1, 5):
-        images = torch.rand(n, 3, 16, 16)
-        probabilities, scores, unknown = session.run(None, {"images": images.numpy()})
-        expected = [part.detach().numpy() for part in loaded(images)]
-        np.testing.assert_allclose(probabilities, expected[0], atol=1e-5)
-        np.testing.assert_allclose(scores, expected[1], atol=1e-5)
+    random = np.random.default_rng(0)
+    for i, (height, width) in enumerate(SIZES):
+        photo = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / f"{i}.png")
+        probabilities, scores, unknown = session.run(None, {"images": np.repeat(photo[None], 1 + i % 3, axis=0)})
+        [row] = lines(tmp_path / f"{i}.png", "--model", folder)[1]
+        assert row["confidence"] == pytest.approx(float(probabilities[-1].max()), abs=1e-5)
+        assert row["score"] == pytest.approx(float(scores[-1]), abs=1e-5)
+        assert row["class"] == ["cat", "dog", "élan"][int(probabilities[-1].argmax())]
         assert unknown.dtype == bool and unknown.tolist() == (scores > -0.5).tolist()
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["cat", "dog", "élan"] and float(about["threshold"]) == -0.5
+    assert (about["resize"], about["crop"], about["channels"]) == (str(resize), "16", str(channels))
+    assert "EXIF" in about["input"] and about["interpolation"] == "bilinear, antialiased"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_lines_of_the_card_say_what_predict_says(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as they stand, on a photograph that is neither square nor upright."""
+    monkeypatch.chdir(tmp_path)
+    folder = save(Path("FOLDER"), channels=channels, resize=20)
+    detector = {"score": "msp", "threshold": -0.5, "id_true_positive_rate": 0.95}
+    about = {"recipe": "penumbra", "seed": 0, "settings": {}}
+    card = model_card(about, ["cat", "dog", "élan"], (20, 16, channels), detector, 0.9)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    Image.fromarray(photo).save("photo.jpg", quality=95, exif=exif)
+    [row] = lines("photo.jpg", "--model", folder)[1]
+    pillow, onnx = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(pillow, found)
+    assert row["confidence"] == pytest.approx(float(found["logits"].detach().softmax(dim=1).max()), abs=1e-5)
+    command = re.search(r"`penumbra (export .*?)`", card)
+    assert command is not None and CliRunner().invoke(app, command[1].split()).exit_code == 0
+    exec(onnx, found)
+    assert row["score"] == pytest.approx(float(found["score"][0]), abs=1e-5)
+    assert (row["verdict"] == "unknown") == bool(found["unknown"][0])
 
 
 def test_a_pushed_model_is_the_whole_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
