@@ -1,11 +1,13 @@
-"""A user's own images, from a folder of class folders to a verdict on new ones; no OOD set, every stage, `predict`."""
+"""A user's own images, from a folder as people have them to verdicts on new ones: every stage, `predict`, ONNX."""
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import yaml
 from PIL import Image
@@ -29,11 +31,16 @@ def photo(kind: str, random: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
+    """Three classes, one of them a link, one with folders inside; odd names, and a zip that was left behind."""
     random = np.random.default_rng(0)
-    for kind in ("across", "down", "disc"):
-        (tmp_path / "photos" / kind).mkdir(parents=True)
+    places = {"across": "photos/across", "down": "photos/down/by day", "disc": "elsewhere/disc"}
+    for kind, place in places.items():
+        (tmp_path / place).mkdir(parents=True)
         for i in range(50):
-            Image.fromarray(photo(kind, random)).save(tmp_path / "photos" / kind / f"{i}.jpg", quality=95)
+            name = os.fsdecode(b"\xe9 1.jpg") if i == 7 else f"{i} {kind}́ $(x).jpg"
+            Image.fromarray(photo(kind, random)).save(tmp_path / place / name, quality=95)
+    (tmp_path / "photos/disc").symlink_to(tmp_path / "elsewhere/disc")
+    (tmp_path / "photos/photos.zip").write_bytes(b"PK")
     return tmp_path / "photos"
 
 
@@ -87,6 +94,11 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, plac
     right = [Path(row["path"]).name.startswith(row["class"]) for row in rows]
     assert sum(right) >= 27
     assert sum(row["verdict"] == "known" for row in rows) >= 20
+    assert CliRunner().invoke(app, ["export", "model.onnx"]).exit_code == 0
+    session = onnxruntime.InferenceSession("model.onnx")
+    for row in rows[::5]:
+        score = session.run(["score"], {"images": np.asarray(Image.open(row["path"]))[None]})[0]
+        assert row["score"] == pytest.approx(float(score[0]), abs=1e-4)
     for group, choices in (("near", "val_near"), ("far", "val_far"), ("near", None)):
         settings["prepare"]["folder"] |= {"near": {}, "far": {}, "val_near": {}, "val_far": {}}
         settings["prepare"]["folder"][group] = {"checks": str(place / "checks")}
