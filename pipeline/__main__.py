@@ -152,13 +152,15 @@ def preset(
     """Write params.yaml from a preset."""
     if name not in PRESETS:
         raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
+    from pipeline.artifacts.files import replacing
     from pipeline.presets import compose
 
     target = Path("params.yaml")
-    content = target.read_text(encoding="utf-8", errors="replace") if target.exists() else None
+    content = target.read_text(encoding="utf-8", errors="replace") if target.is_file() else None
     if not force and content is not None and content not in map(compose, PRESETS):
         raise UserError(f"{target}: was edited; keep a copy and run again with --force to overwrite it")
-    target.write_text(compose(name), encoding="utf-8")
+    with replacing(target) as path:
+        path.write_text(compose(name), encoding="utf-8")
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 

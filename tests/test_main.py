@@ -47,6 +47,11 @@ def test_preset_writes_params_and_keeps_edits(workplace: Path) -> None:
     assert refused.exit_code == 1 and "was edited" in str(refused.exception)
     assert (workplace / "params.yaml").read_text() == "seed: 1\n"
     assert runner.invoke(app, ["preset", "digits", "--force"]).exit_code == 0
+    (workplace / "params.yaml").unlink()
+    (workplace / "params.yaml").mkdir()
+    (workplace / "params.yaml/mine").touch()
+    refused = runner.invoke(app, ["preset", "digits", "--force"])
+    assert "never removed" in str(refused.exception) and (workplace / "params.yaml/mine").exists()
 
 
 def test_preset_replaces_every_preset_and_keeps_what_is_no_text(workplace: Path) -> None:
