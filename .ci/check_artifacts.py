@@ -51,6 +51,10 @@ def check_dataset(folder: Path) -> None:
     assert len(set(packed.values())) == 1, f"unequal counts: {packed}"
     for name, counts in about["methods"].items():
         assert Counter(row["reason"] for row in rejected if row["method"] == name) == counts["rejected"]
+    rows = Counter((row["kind"], row["method"], row.get("reference")) for row in about["audit"])
+    kinds = (("separation", "decoded"), ("separation", "id"), ("diversity", None))
+    expected = {(kind, name, reference) for name in about["methods"] for kind, reference in kinds}
+    assert rows == dict.fromkeys({("separation", None, "id"), *expected}, 1), rows
     urls = [str(folder / shard["name"]) for shard in about["shards"]]
     assert sum(1 for _ in wds.WebDataset(urls, shardshuffle=False).decode("pil")) == len(index)
     with tempfile.TemporaryDirectory() as cache:

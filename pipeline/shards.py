@@ -31,8 +31,8 @@ from pipeline.artifacts.parts import fingerprint, parts, ranges
 from pipeline.console import track
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
-from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis import controls, cures, filters, inspection
 from pipeline.synthesis.controls import Control
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import pack
@@ -220,14 +220,14 @@ def describe(source: Shards) -> dict[str, Any]:
         "generators": generators,
         "params": {name: params.read(name, dict) for name in SECTIONS},
         "seed": source.seed,
-        "audit": {"id against decoded id": audit.telltale(source.val_set.pixels, source.decoded_val)},
+        "audit": [inspection.separation(None, "id", source.val_set.pixels, source.decoded_val)],
     }
 
 
 def audited(about: dict[str, Any], source: Shards, groups: list[Judged]) -> dict[str, Any]:
     """The same, with the audit of these groups."""
-    found = inspection.shortcuts(source.judge, source.val_set, source.decoded_val, groups)
-    return about | {"audit": about["audit"] | found}
+    found = inspection.audit_of(source.judge, source.val_set.pixels, source.decoded_val, groups)
+    return about | {"audit": about["audit"] + found}
 
 
 def main() -> None:

@@ -211,7 +211,7 @@ def dataset(tmp_path: Path) -> Path:
     folder.mkdir()
     samples = [SAMPLE, outliers.Sample(SAMPLE.image, SAMPLE.latent, FIELDS | {"candidate": 1})]
     about = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "outliers",
         "shards": outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 5),
         "methods": {"noise": {"packed": 2, "candidates": 2, "rejected": {}}},

@@ -2,7 +2,7 @@
 
 - `NAME-000000.tar ...`: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w, raw), `KEY.png`.
 - `index.parquet`: a row a sample; `rejected.parquet`: a row a rejected candidate, with the reason.
-- `dataset.json`: schema version, counts, checksums, origin. `README.md`: a dataset card.
+- `dataset.json`: schema version, counts, checksums, audit, origin: see dataset_json.py. `README.md`: a dataset card.
 """
 
 import io
@@ -18,30 +18,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset as wds
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from pipeline.artifacts import dataset_json
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.files import read_json, sha256
+from pipeline.artifacts.files import sha256
 from pipeline.artifacts.parts import ranges
 from pipeline.console import track
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, first_problem, one_line
 from pipeline.processes import gather, is_first, share
 
-SCHEMA_VERSION = 1
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
 FIELDS = [
     ("method", pa.string()),  # boundary, mixup, noise, ...
     ("label", pa.int64()),  # -1 for an outlier; a class index for a control that is ID
     ("parent_a", pa.int64()),  # class indices; -1 where there is no parent
     ("parent_b", pa.int64()),
-    ("strength", pa.float32()),  # sigma of a perturbation, or parent a's share of a mixture
+    ("strength", pa.float32()),  # in the unit of its method: see STRENGTH
     ("source", pa.string()),  # key of the ID image it started from, or ""
     ("candidate", pa.int64()),  # row in the method's candidates: (seed, candidate) makes the sample again
     ("distance", pa.float32()),  # to the k-th nearest ID training latent, in standard deviations
     ("confidence", pa.float32()),  # the teacher's largest probability
     ("seed", pa.int64()),
 ]
+STRENGTH = {  # how far from ID a method took an image
+    "boundary": "sigma of the noise, in standard deviations of the latents",
+    "embedding": "sigma of the noise, in standard deviations of the features",
+    "crossing": "root mean square over the latent's dimensions of its way from the source, in standard deviations",
+    **dict.fromkeys(("mixup", "pixel-mixup", "cut-mix", "soft-cut-mix"), "share of parent a, 0 to 1"),
+    **dict.fromkeys(("sharpened", "synthetic-id", "decoded-id"), "1, for it has one parent"),
+    **dict.fromkeys(("noise", "real"), "0, for it has no parents"),
+}
 INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 
@@ -64,39 +72,7 @@ class Fields(TypedDict):
     seed: int
 
 
-class Shard(TypedDict):
-    """A shard as dataset.json lists it."""
-
-    name: str
-    sha256: str
-    samples: PositiveInt
-
-
-class Counts(TypedDict):
-    """What became of a method's candidates."""
-
-    packed: int
-    candidates: int
-    rejected: dict[str, int]
-
-
-class Identity(TypedDict):
-    """The ID set that the outliers belong to."""
-
-    classes: list[str]
-    count: int
-    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
-
-
-class About(TypedDict):
-    """What everyone relies on in dataset.json."""
-
-    shards: list[Shard]
-    methods: dict[str, Counts]
-    id: Identity
-
-
-FIELDS_CHECK, ABOUT_CHECK = TypeAdapter(Fields), TypeAdapter(About)
+FIELDS_CHECK = TypeAdapter(Fields)
 
 
 @dataclass(frozen=True)
@@ -153,21 +129,12 @@ def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check an outlier dataset's schema version, file names and checksums; give its dataset.json.
+    """Check an outlier dataset's dataset.json, file names and checksums; returns its dataset.json.
 
     Raises:
         UserError: a file is missing, damaged, of another schema, or not named as a shard.
     """
-    about = read_json(folder / "dataset.json")
-    version = about.get("schema_version") if isinstance(about, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
-    try:
-        ABOUT_CHECK.validate_python(about, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{folder / 'dataset.json'}: {where}: {problem['msg']}; get the file again") from None
+    about = dataset_json.read(folder)
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
             raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
@@ -228,9 +195,7 @@ def _sample(members: dict[str, bytes], name: str, classes: int) -> Sample:
     try:
         fields = FIELDS_CHECK.validate_json(members["json"], strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{name}.json: {where}: {problem['msg']}; get the dataset again") from None
+        raise UserError(f"{name}.json: {first_problem(error)}; get the dataset again") from None
     if (largest := max(fields["label"], fields["parent_a"], fields["parent_b"])) >= classes:
         raise UserError(f"{name}.json: class {largest}, expected at most {classes - 1} of {classes}; get another set")
     return Sample(members["png"], members["latent.npy"], dict(fields))

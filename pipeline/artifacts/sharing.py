@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from pipeline.artifacts import outliers
+from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.files import replacing, write_json
@@ -100,13 +100,13 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int) -> dict[str, An
         outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
         licences = sorted({about["licence"] for about in parts})
         about = {
-            "schema_version": outliers.SCHEMA_VERSION,
+            "schema_version": dataset_json.SCHEMA_VERSION,
             "name": "outliers",
             "methods": _sum_methods(parts),
             "shards": shards,
             "licence": licences[0] if len(licences) == 1 else "other",
             "id": parts[0]["id"],
-            "audit": {name: found for about in parts for name, found in about.get("audit", {}).items()},
+            "audit": dataset_json.audit_rows(parts),
             "merged": parts,
         }
         write_json(partial / "dataset.json", about)
