@@ -39,7 +39,7 @@ from pipeline.learning.scores import SCORES
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
 from pipeline.processes import is_first
 
-TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored threshold lets pass
+ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
 
 
 class Params(Training):
@@ -126,8 +126,8 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     logits, features = predict(model, val_set.pixels, batch)
     name = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
     scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
-    threshold = float(scores.quantile(TRUE_POSITIVE_RATE))
-    found = {"score": name, "threshold": threshold, "id_true_positive_rate": TRUE_POSITIVE_RATE}
+    threshold = float(scores.quantile(ID_PASS_RATE))
+    found = {"score": name, "threshold": threshold, "id_pass_rate": ID_PASS_RATE}
     return found, accuracy(logits, val_set.labels)
 
 

@@ -131,7 +131,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    detector = {"score": "msp", "threshold": -0.5, "id_true_positive_rate": 0.95}
+    detector = {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95}
     (folder / "detector.json").write_text(json.dumps(detector))
     return folder
 
@@ -459,9 +459,9 @@ MODELS: dict[str, tuple[str, bytes | None]] = {
     "no weights": ("model.safetensors", None),
     "no detector": ("detector.json", None),
     "unknown score": (
-        "detector.json", b'{"score": "__import__", "threshold": 0.0, "id_true_positive_rate": 0.95}',
+        "detector.json", b'{"score": "__import__", "threshold": 0.0, "id_pass_rate": 0.95}',
     ),
-    "threshold that is NaN": ("detector.json", b'{"score": "msp", "threshold": NaN, "id_true_positive_rate": 0.95}'),
+    "threshold that is NaN": ("detector.json", b'{"score": "msp", "threshold": NaN, "id_pass_rate": 0.95}'),
 }  # fmt: skip
 
 

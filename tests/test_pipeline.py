@@ -107,6 +107,13 @@ def test_dvc_shows_metrics_and_plots(project: Path) -> None:
     assert (project / "plots/index.html").is_file()
 
 
+def test_the_stored_threshold_passes_the_share_of_id_validation_images_that_it_says(project: Path) -> None:
+    for recipe in RECIPES:
+        stored = json.loads((project / f"data/models/recipes/{recipe}/s1/detector.json").read_text())
+        scores = pd.read_parquet(project / f"data/outputs/{recipe}/s1/val.parquet")["own"]
+        assert (scores < stored["threshold"]).mean() == pytest.approx(stored["id_pass_rate"], abs=1 / len(scores))
+
+
 def test_scoring_alone_reruns_score_and_report(project: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(project, tmp_path / "copy"))
     params = (copy / "params.yaml").read_text()

@@ -18,7 +18,7 @@ Trained by Penumbra with the recipe `{name}`, seed {seed}: {recipe}.
 - Input: {channels}-channel images in 0..1; the model normalises them itself.
 - On ID validation images: {accuracy:.1%} right.
 - `detector.json`: an image is unknown where its {score} score (larger is more OOD) is above {threshold:.6g}; that lets
-  {rate:.0%} of the ID validation images pass.
+  {rate:.0%} of the ID validation images pass (`id_pass_rate`).
 
 ```python
 from pipeline.learning.networks import Classifier
@@ -56,5 +56,5 @@ def model_card(
         accuracy=accuracy,
         score=detector["score"],
         threshold=detector["threshold"],
-        rate=detector["id_true_positive_rate"],
+        rate=detector["id_pass_rate"],
     )

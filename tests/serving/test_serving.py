@@ -29,7 +29,7 @@ def save(folder: Path, head: dict[str, Any] = LINEAR, channels: int = 3, thresho
     model = Classifier("wrn-10-1", head, ["cat", "dog", "élan"], 16, channels, [0.5] * channels, [0.2] * channels)
     model.save_pretrained(folder)
     score = "msp" if head is LINEAR else "max-cosine"
-    write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_true_positive_rate": 0.95})
+    write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_pass_rate": 0.95})
     (folder / "README.md").write_text("# a card")
     return folder
 
@@ -143,16 +143,23 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
         rows.close()
 
 
+DETECTOR = '{"score": "msp", "threshold": 0.0, "id_pass_rate": 0.95}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("detector.json", "{", "not valid JSON"),
-        ("detector.json", '{"score": "msp"}', "detector.json does not fit"),
-        ("detector.json", '{"score": "energy", "threshold": 0.0, "id_true_positive_rate": 0.95}', "does not fit"),
+        ("detector.json", '{"score": "msp"}', "detector.json: threshold: Field required"),
+        ("detector.json", DETECTOR.replace("msp", "energy"), "detector.json: score: Input should be 'msp'"),
+        (  # of before the rate was renamed
+            "detector.json", DETECTOR.replace("id_pass_rate", "id_true_positive_rate"),
+            "detector.json: id_pass_rate: Field required; train the model again, or get a newer one",
+        ),
         ("detector.json", None, "not found"),
         ("model.safetensors", None, "no safetensors weights"),
         ("config.json", "{}", "cannot be loaded as a model"),
-        ("config.json", None, "cannot be loaded as a model"),
+        ("config.json", None, "config.json: not found"),
     ],
 )
 def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content: str | None, words: str) -> None:
