@@ -102,6 +102,11 @@ def check_metrics(folder: Path) -> None:
             for block in (entry["near"], entry["far"], *entry["sets"].values()):
                 assert set(block) == METRICS, recipe
                 assert all(set(value) == {"mean", "std"} for value in block.values())
+    headline = json.loads((folder / "headline.json").read_text())
+    assert list(headline) == list(summary)
+    for recipe, found in headline.items():
+        for group in ("near", "far"):
+            assert found["own"][f"{group}_auroc"] == round(summary[recipe]["own"][group]["auroc"]["mean"], 2), recipe
     print(f"{folder}: {len(summary)} recipes x {len(next(iter(summary.values())))} detectors")
 
 

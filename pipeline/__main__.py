@@ -115,7 +115,7 @@ def _score(
 
     target = to or outputs.with_name(f"{outputs.name}-metrics")
     elsewhere(outputs, target, detectors.split(",") if detectors else None)
-    typer.echo(f"{target}: summary.json and the other tables, see metrics/ in README.md")
+    typer.echo(f"{target}: headline.json, summary.json and the other tables, see README.md")
 
 
 for _stage in STAGES:

@@ -330,6 +330,8 @@ class TestStages:
 def test_a_png_that_claims_to_be_huge_is_refused() -> None:
     from pipeline.artifacts.codec import decode
     from pipeline.errors import UserError
+        headline = json.loads((finished / "metrics/headline.json").read_text())["penumbra"]
+        assert set(headline["own"]) == set(headline["chosen"]) == {"decoded_flagged"}
 
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, format="PNG")
