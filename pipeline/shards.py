@@ -105,12 +105,11 @@ class Shards:
         """What both datasets are packed with: keys of the training images, per_method, per_shard, seed."""
         return self.latents["train"].keys, self.settings.per_method, self.settings.per_shard, self.seed
 
-    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False, known: bool = False) -> Judged:
+    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False) -> Judged:
         """The first `count` of a draw with their evidence; a killed run goes on where it was.
 
         Args:
             filtered: give reasons against them; controls are taken as they are.
-            known: they are further ID images, of their first parent's class.
         """
         pieces = ranges(count, BATCH)
 
@@ -125,7 +124,7 @@ class Shards:
         found = Candidates(**{field: columns.pop(field) for field in Candidates.__dataclass_fields__})
         pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
         reasons = filters.reasons(evidence, self.limits, self.settings.filters) if filtered else [""] * count
-        labels = found.parents[:, 0] if known else torch.full((count,), OOD_LABEL)
+        labels = found.parents[:, 0] if name in controls.ID_IMAGES else torch.full((count,), OOD_LABEL)
         return Judged(name, found, pixels, evidence, labels, reasons)
 
     def outliers(self) -> list[Judged]:
@@ -152,9 +151,7 @@ class Shards:
             "decoded-id": (self.settings.per_method, lambda indices: controls.redraw(seed, indices, encoded)),
         }
         found = [self.judged(name, self.settings.per_method, self.encoded(method)) for name, method in drawn.items()]
-        return found + [
-            self.judged(name, count, self.decoded(draw), known=True) for name, (count, draw) in decoded.items()
-        ]
+        return found + [self.judged(name, count, self.decoded(draw)) for name, (count, draw) in decoded.items()]
 
     def cured(self, found: Candidates, names: list[str], method: str) -> Draw:
         """Candidates of a method as the decoder shows them, cured."""

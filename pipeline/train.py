@@ -64,6 +64,28 @@ class Recipe(Terms):
             raise ValueError(f"{', '.join(twice)} named twice; expected NAME: SHARE of each where shares differ")
         return dict.fromkeys(named, 1)
 
+    def misfit(self, has_outliers: bool, has_id_images: bool, has_parents: bool) -> str | None:
+        """What of the auxiliary images and the terms does not go together; None if all does.
+
+        Args:
+            has_outliers: some of the auxiliary images are outliers.
+            has_id_images: some are further ID images.
+            has_parents: some were made from an ID class.
+        """
+        terms = {"exposure": self.exposure, "energy": self.energy, "information": self.information}
+        used = [term for term, settings in terms.items() if settings is not None]
+        if has_outliers and not used:
+            return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"
+        if used and not has_outliers:
+            return f"{' and '.join(used)} without outliers; name some under auxiliary, or remove the term"
+        if used == ["information"] and has_id_images:
+            return "information alone shows the network no auxiliary image; name outlier methods alone, or add exposure"
+        if self.information is not None and not has_parents:
+            return (
+                "information needs outliers made from ID classes; name a method with parents, such as boundary or mixup"
+            )
+        return None
+
 
 @dataclass
 class Ingredients:
@@ -98,19 +120,14 @@ def select(recipe: Recipe, settings: Params) -> Selection | None:
 
 
 def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
-    """Refuse a term without outliers to work on, outliers that no term uses, and ID images that no batch would have.
+    """Refuse a recipe whose terms and auxiliary images do not go together.
 
     Raises:
         UserError: names the recipe's keys.
     """
-    terms = {"exposure": recipe.exposure, "energy": recipe.energy, "information": recipe.information}
-    used = [term for term, settings in terms.items() if settings is not None]
-    by = " and ".join(used) or "no term for it"
-    problem = f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)} with {by}; "
-    if (selection is not None and selection.has_outliers) != bool(used):
-        raise UserError(f"{problem}outliers need one of {', '.join(terms)}, and these need outliers")
-    if used == ["information"] and selection is not None and selection.has_id_images:
-        raise UserError(f"{problem}it shows no auxiliary image, so name outlier methods alone, or add exposure")
+    found = (selection.has_outliers, selection.has_id_images, selection.has_parents) if selection else (False,) * 3
+    if problem := recipe.misfit(*found):
+        raise UserError(f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)}: {problem}")
 
 
 def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:

@@ -70,6 +70,7 @@ def use_folder(settings: dict[str, Any], path: Path | str | None) -> None:
     own = {"id": None if path is None else str(path), "near": {}, "far": {}, "val_near": {}, "val_far": {}}
     form = {"val_fraction": 0.15, "test_fraction": 0.25, "resize": 16, "size": 16, "channels": 3}
     settings["prepare"] |= {"benchmark": "folder", "folder": own | form}
+    settings["score"]["detectors"] = {"msp": {}}  # without OOD validation sets there is nothing to choose by
 
 
 @pytest.fixture
@@ -229,7 +230,16 @@ class TestStages:
     def test_exposure_without_outliers(self, finished: Path) -> None:
         exposure = {"weight": 0.5, "temperature": 1.0}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=exposure))
-        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure")
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure without outliers")
+
+    def test_outliers_that_no_term_uses(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(auxiliary=["boundary"]))
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "boundary", "no term that uses them")
+
+    def test_exposure_to_further_id_images_alone(self, finished: Path) -> None:
+        change = {"auxiliary": ["synthetic-id"], "exposure": {"weight": 0.5, "temperature": 1.0}}
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
+        refused(stage(finished, "train", "baseline"), "synthetic-id", "exposure without outliers")
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -239,7 +249,7 @@ class TestStages:
             ({"head": {"kind": "arcface", "scale": 16.0}}, "recipes.baseline.head.arcface.margin"),
             (
                 {"information": {"weight": 0.1, "estimator": "mine", "fitting_steps": 1, "learning_rate": 0.1}},
-                "estimator",
+                "estimator: Input should be 'club' or 'infonce'",
             ),
         ],
     )

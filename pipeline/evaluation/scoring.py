@@ -14,7 +14,7 @@ from pipeline.artifacts.images import OOD_ROLES
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.errors import UserError
 from pipeline.evaluation.detectors import Scorer, fit
-from pipeline.evaluation.grid import combinations, detector_of, label
+from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
 from pipeline.evaluation.metrics import accuracy, ood_metrics
 
 Options = Mapping[str, dict[str, Any]]
@@ -83,10 +83,7 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
         return {name: keys[0] for name, keys in of.items()}
     groups = [[file for file in files.values() if file.role == role] for role in OOD_ROLES["val"]]
     if "val" not in files or not any(groups):
-        raise UserError(
-            f"score.detectors.{detector_of(next(iter(several)))}: several values and no OOD validation set to choose "
-            "by; name one value, or give sets under prepare.folder.val_near or prepare.folder.val_far"
-        )
+        raise UserError(f"score.detectors.{detector_of(next(iter(several)))}: {NO_CHOICE}")
     known = _scores(files["val"], several)
     areas = [
         pd.DataFrame([_areas(known, _scores(file, several), list(several)) for file in group]).mean()
