@@ -9,6 +9,7 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from pipeline.errors import UserError, first_problem, one_line
 from pipeline.processes import gather, is_first, share
 
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
+KEY = re.compile(r"[0-9]+")
 FIELDS = [
     ("method", pa.string()),  # boundary, mixup, noise, ...
     ("label", pa.int64()),  # -1 for an outlier; a class index for a control that is ID
@@ -57,6 +59,9 @@ REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 Class = Annotated[int, Field(ge=-1, lt=2**31)]  # an index, or -1 for none
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Fields(TypedDict):
     """What `KEY.json` holds, the columns of `FIELDS`."""
 
@@ -64,11 +69,11 @@ class Fields(TypedDict):
     label: Class
     parent_a: Class
     parent_b: Class
-    strength: float
+    strength: Number
     source: str
     candidate: int
-    distance: float
-    confidence: float
+    distance: Number
+    confidence: Number
     seed: int
 
 
@@ -132,9 +137,12 @@ def verify(folder: Path) -> dict[str, Any]:
     """Check an outlier dataset's dataset.json, file names and checksums; returns its dataset.json.
 
     Raises:
-        UserError: a file is missing, damaged, of another schema, or not named as a shard.
+        UserError: a file is missing, damaged, of another schema, not named as a shard, or listed twice.
     """
     about = dataset_json.read(folder)
+    names = [shard["name"] for shard in about["shards"]]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise UserError(f"{folder}: dataset.json lists the shard {twice[0]!r} twice; do not trust this set")
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
             raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
@@ -150,16 +158,24 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
     """Every sample of a verified dataset with its name `SHARD: KEY`, in the index's order, not decoded.
 
     Raises:
-        UserError: a shard is not a tar of samples, a member is missing, or its JSON is of another form.
+        UserError: a shard is not a tar of samples, a key is not one, a member is missing, or its JSON is of another
+            form.
     """
-    urls = [str(folder / shard["name"]) for shard in about["shards"]]
     classes = len(about["id"]["classes"])
-    try:
-        for members in wds.WebDataset(urls, shardshuffle=False, nodesplitter=None):  # every process reads all
-            name = f"{Path(members['__url__']).name}: {members['__key__']}"
-            yield name, _sample(members, name, classes)
-    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
-        raise UserError(f"{folder}: not readable as shards ({one_line(error)[:200]}); get the dataset again") from None
+    for path in (folder / shard["name"] for shard in about["shards"]):
+        try:
+            # every process reads all
+            for members in wds.WebDataset([str(path)], shardshuffle=False, nodesplitter=None, empty_check=False):
+                name = f"{path.name}: {members['__key__']}"
+                yield name, _sample(members, name, classes)
+        except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+            raise UserError(f"{path}: not a tar of samples ({_reason(error)}); get the dataset again") from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the streams and lists of keys that webdataset adds to a library's message."""
+    said = str(error) if isinstance(error, OSError) else str(error.args[0])
+    return re.split(r" @ <| dict_keys\(", said)[0]
 
 
 def latent_of(sample: Sample, name: str) -> np.ndarray:
@@ -184,18 +200,24 @@ def latent_of(sample: Sample, name: str) -> np.ndarray:
     return array
 
 
-def _sample(members: dict[str, bytes], name: str, classes: int) -> Sample:
+def _sample(members: dict[str, Any], name: str, classes: int) -> Sample:
     """One sample from its members.
 
     Raises:
-        UserError: a member is missing, or its JSON is of another form.
+        UserError: its key is not one, a member is missing, or its JSON is of another form.
     """
+    if not KEY.fullmatch(members["__key__"]):
+        raise UserError(f"{name}: a key that is not of digits alone; do not trust this set")
     if missing := {"json", "latent.npy", "png"} - set(members):
-        raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
+        raise UserError(f"{name}: no plain file {' or '.join(sorted(missing))} in the tar; get the dataset again")
     try:
         fields = FIELDS_CHECK.validate_json(members["json"], strict=True)
     except ValidationError as error:
         raise UserError(f"{name}.json: {first_problem(error)}; get the dataset again") from None
+    # the keys alone count here; pydantic takes the last of two
+    keys = json.loads(members["json"], object_pairs_hook=lambda pairs: [key for key, _ in pairs], parse_int=str)
+    if twice := [key for key, times in Counter(keys).items() if times > 1]:
+        raise UserError(f"{name}.json: {twice[0]} stands twice; get the dataset again")
     if (largest := max(fields["label"], fields["parent_a"], fields["parent_b"])) >= classes:
         raise UserError(f"{name}.json: class {largest}, expected at most {classes - 1} of {classes}; get another set")
     return Sample(members["png"], members["latent.npy"], dict(fields))

@@ -127,8 +127,10 @@ class OutputFile:
         columns = self._file.schema_arrow.names
         self.score_names = [name for name in columns if name not in COLUMNS]
         missing = {"key", "label", "logits"} - set(columns)
-        if missing or len(self) == 0:
-            raise UserError(f"{path}: {len(self)} rows, without columns {sorted(missing)}; see artifacts/outputs.py")
+        if missing:
+            raise UserError(f"{path}: no column {' or '.join(sorted(missing))}; see artifacts/outputs.py")
+        if len(self) == 0:
+            raise UserError(f"{path}: no rows; write the outputs again")
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
@@ -147,9 +149,9 @@ class OutputFile:
         return self._outputs(self._file.read())
 
     def _outputs(self, table: pa.Table) -> Outputs:
+        if nulls := sum(table.column(name).null_count for name in ("label", "logits", *self.score_names)):
+            raise UserError(f"{self.path}: {nulls} labels, logits or scores are null; write the outputs again")
         logits = _matrix(self.path, table.column("logits"), "logits")
-        if nulls := sum(table.column(name).null_count for name in ("label", *self.score_names)):
-            raise UserError(f"{self.path}: {nulls} labels or scores are null; write the outputs again")
         try:
             labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
             scores = {name: table.column(name).to_numpy().astype(np.float64) for name in self.score_names}

@@ -161,7 +161,7 @@ DETECTOR = '{"score": "msp", "threshold": 0.0, "id_pass_rate": 0.95}'
         ("config.json", "{}", "cannot be loaded as a model"),
         ("config.json", None, "config.json: not found"),
     ],
-)
+)  # fmt: skip
 def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content: str | None, words: str) -> None:
     (model / name).unlink()
     if content is not None:
