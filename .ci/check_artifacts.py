@@ -51,6 +51,10 @@ def check_dataset(folder: Path) -> None:
     assert len(set(packed.values())) == 1, f"unequal counts: {packed}"
     for name, counts in about["methods"].items():
         assert Counter(row["reason"] for row in rejected if row["method"] == name) == counts["rejected"]
+    rows = Counter((row["kind"], row["method"], row.get("reference")) for row in about["audit"])
+    kinds = (("separation", "decoded"), ("separation", "id"), ("diversity", None))
+    expected = {(kind, name, reference) for name in about["methods"] for kind, reference in kinds}
+    assert rows == dict.fromkeys({("separation", None, "id"), *expected}, 1), rows
     urls = [str(folder / shard["name"]) for shard in about["shards"]]
     assert sum(1 for _ in wds.WebDataset(urls, shardshuffle=False).decode("pil")) == len(index)
     with tempfile.TemporaryDirectory() as cache:
@@ -98,6 +102,11 @@ def check_metrics(folder: Path) -> None:
             for block in (entry["near"], entry["far"], *entry["sets"].values()):
                 assert set(block) == METRICS, recipe
                 assert all(set(value) == {"mean", "std"} for value in block.values())
+    headline = json.loads((folder / "headline.json").read_text())
+    assert list(headline) == list(summary)
+    for recipe, found in headline.items():
+        for group in ("near", "far"):
+            assert found["own"][f"{group}_auroc"] == round(summary[recipe]["own"][group]["auroc"]["mean"], 2), recipe
     print(f"{folder}: {len(summary)} recipes x {len(next(iter(summary.values())))} detectors")
 
 

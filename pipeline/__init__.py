@@ -1,7 +1,18 @@
 """Penumbra: make the outliers a classifier has never seen, and teach the classifier to know them."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
 STAGES = (
     "fingerprint", "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding",
     "mixup", "shards", "train", "infer", "score", "report",
 )  # fmt: skip
+PUBLIC = {"Classifier": "pipeline.learning.networks", "Preprocess": "pipeline.serving.resize"}  # what a card names
+
+
+def __getattr__(name: str) -> Any:
+    """Import what model cards name when it is asked for: their lines hold wherever the code moves."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)

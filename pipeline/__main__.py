@@ -130,7 +130,7 @@ def _score(
     # nobody typed the path of the tables beside the outputs, so those of an earlier run are replaced
     target, force = (to, force) if to else (place.with_name(f"{place.name}-metrics"), True)
     elsewhere(place, target, detectors.split(",") if detectors else None, force)
-    typer.echo(f"{target}: summary.json and the other tables, see metrics/ in README.md")
+    typer.echo(f"{target}: headline.json, summary.json and the other tables, see README.md")
 
 
 for _stage in STAGES:

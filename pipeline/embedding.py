@@ -8,9 +8,10 @@ for an autoencoder; a diffusion model turns such features into latents that look
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Self
 
 from accelerate import Accelerator
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pipeline import params
@@ -41,6 +42,17 @@ class Params(Sampling):
     guidance: PositiveFloat
     batch: PositiveInt
 
+    @property
+    def uses_stable_diffusion(self) -> bool:
+        """The generator is not this project's own, and outliers are to be made."""
+        return self.count > 0 and self.generator != OURS
+
+    @model_validator(mode="after")
+    def _prompt_has_a_place_for_the_class(self) -> Self:
+        if self.uses_stable_diffusion and self.prompt.count("{}") != 1:
+            raise ValueError(f"prompt is {self.prompt!r}, expected one {{}} for the class")
+        return self
+
 
 def our_generator(model: ConditionalUNet, settings: Params, seed: int) -> Generator:
     """Our own diffusion model, conditioned on the outlier features themselves."""
@@ -59,8 +71,6 @@ def stable_diffusion(settings: Params, classes: list[str], size: int, seed: int)
         raise UserError(f"embedding.generator {settings.generator!r}: needs `pip install penumbra[stable-diffusion]`")
     from diffusers import StableDiffusionPipeline
 
-    if settings.prompt.count("{}") != 1:
-        raise UserError(f"params.yaml: embedding.prompt is {settings.prompt!r}, expected one {{}} for the class")
     models.check_revision(settings.generator, settings.revision)
     pipeline = models.load_pipeline(
         StableDiffusionPipeline, settings.generator, revision=settings.revision, use_safetensors=True,

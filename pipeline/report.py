@@ -20,7 +20,7 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline import STAGES, params, timings
-from pipeline.artifacts import images
+from pipeline.artifacts import dataset_json, images
 from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.layout import IMAGES, METRICS, REPORT
@@ -58,7 +58,7 @@ class Results:
         sharp = {path.stem: sharpness_of(ImageFile(path)) for path in paths if path.stem in set(self.scores["set"])}
         shown = dict.fromkeys((self.detector, "own"))
         self.matched = {name: at_equal_sharpness(self.scores, name, sharp) for name in shown if name in self.scores}
-        self.datasets = [read_json(folder / "dataset.json") for folder in self.folders]
+        self.datasets = [dataset_json.read(folder) for folder in self.folders]
 
     @property
     def recipe(self) -> str:
@@ -231,6 +231,7 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         against={name: rows for name in detectors if (rows := compared(results, name))},
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),
         told={name: alarms.telltale(found) for name, found in results.statistics.items()}, warnings=results.warnings(),
+        audit=dataset_json.separations(dataset_json.audit_rows(results.datasets)),
         shortcuts=results.shortcuts, figures=drawn, pictures=pictures, mistakes=mistakes(results),
         datasets=results.datasets, manifest=results.manifest, costs=costs(),
         seeds=params.read("train.seeds", list), versions=provenance(), resamples=params.read("score.resamples", int),

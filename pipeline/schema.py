@@ -4,7 +4,7 @@ A stage reads its own section and no more, so that an edit reruns only what it t
 once, before any work, so that a slip in the last section does not show after hours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
@@ -25,14 +25,16 @@ from pipeline import (
     train,
 )
 from pipeline.artifacts.layout import CONTROLS, OUTLIERS
+from pipeline.artifacts.models import check_revision
 from pipeline.errors import UserError, like
 from pipeline.evaluation.detectors import DETECTORS
+from pipeline.evaluation.grid import NO_CHOICE, combinations
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
-from pipeline.learning.networks import backbone
+from pipeline.learning.networks import backbone, timm_name
 from pipeline.params import Place
 from pipeline.sources import benchmarks
 from pipeline.synthesis.autoencoder import Running
-from pipeline.synthesis.controls import NAMES
+from pipeline.synthesis.controls import ID_IMAGES, NAMES, WITHOUT_PARENTS
 
 # a folder, and a part of a DVC stage's name
 RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
@@ -79,15 +81,19 @@ def _of_shards(own: dict[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _are_ours(settings: train.Params) -> bool:
+    """The outliers are those of this project: what others packed is not known before it is read."""
+    return settings.outliers == str(OUTLIERS) and settings.controls == str(CONTROLS)
+
+
 def _of_recipes(own: dict[str, Any]) -> Iterator[Problem]:
     settings: train.Params = own["train"]
-    ours = settings.outliers == str(OUTLIERS) and settings.controls == str(CONTROLS)
-    known = [*own["shards"].methods, *NAMES]
+    ours, known = _are_ours(settings), [*own["shards"].methods, *NAMES]
     for name, recipe in own["recipes"].items():
-        place = ("recipes", name, "auxiliary")
-        if ours:  # what others packed is not known before it is read
+        place, counts = ("recipes", name, "auxiliary"), train.counts(recipe, settings.auxiliary_count)
+        if ours:
             yield from _unknown(place, recipe.auxiliary, known)
-            counts, packed = train.counts(recipe, settings.auxiliary_count), own["shards"].per_method
+            packed = own["shards"].per_method
             for method, count in counts.items():
                 if count > packed:
                     problem = f"shards.per_method = {packed} packs fewer than the {count} images of {method}"
@@ -95,8 +101,36 @@ def _of_recipes(own: dict[str, Any]) -> Iterator[Problem]:
                         place,
                         f"{problem} in train.auxiliary_count = {settings.auxiliary_count}; lower it, or pack more",
                     )
-        if recipe.needs_outliers and not recipe.auxiliary:
-            yield place, "has a term for outliers and names none; name some, or remove the term"
+        judged = ours and set(recipe.auxiliary) <= set(known)
+        taken = [method for method, count in counts.items() if count]
+        if (judged or not recipe.auxiliary) and (problem := recipe.misfit(**_kinds(taken))):
+            yield place, problem
+
+
+def _kinds(methods: Iterable[str]) -> dict[str, bool]:
+    """What the images of our own methods are, by name: the arguments of `Recipe.misfit`."""
+    named = set(methods)
+    return {
+        "has_outliers": bool(named - set(ID_IMAGES)),
+        "has_id_images": bool(named & set(ID_IMAGES)),
+        "has_parents": bool(named - set(WITHOUT_PARENTS)),
+    }
+
+
+def _of_validation(own: dict[str, Any]) -> Iterator[Problem]:
+    """What needs OOD validation sets, where one's own images come without."""
+    settings: prepare.Params = own["prepare"]
+    if settings.benchmark != "folder" or (given := settings.folder) is None:
+        return
+    if not given.val_near and _are_ours(own["train"]):
+        for name, recipe in own["recipes"].items():
+            if "real" in recipe.auxiliary:
+                yield ("recipes", name, "auxiliary"), "real: no image; give sets under prepare.folder.val_near"
+    if not given.val_near and not given.val_far:
+        for section in ("infer", "score"):
+            for name, choices in own[section].detectors.items():
+                if len(list(combinations(choices))) > 1:
+                    yield (section, "detectors", name), NO_CHOICE
 
 
 def _of_training(own: dict[str, Any]) -> Iterator[Problem]:
@@ -150,6 +184,26 @@ def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
     yield from _unknown(("infer", "detectors"), list(own["infer"].detectors), list(IMAGE_DETECTORS))
 
 
+def _of_models(own: dict[str, Any]) -> Iterator[Problem]:
+    """Models of the Hub without their commit, and weights for a network that takes none."""
+    named = {
+        "autoencoder": own["autoencoder"].source if own["autoencoder"].source not in ("train", "pixels") else None,
+        "teacher": own["teacher"].weights,
+        "embedding": own["embedding"].generator if own["embedding"].uses_stable_diffusion else None,
+    }
+    for section, source in named.items():
+        try:
+            if source is not None:
+                check_revision(source, own[section].revision)
+        except UserError as error:
+            yield (section, "revision"), str(error)
+    try:
+        if own["teacher"].weights is not None:
+            timm_name(own["teacher"].network)
+    except UserError as error:
+        yield ("teacher", "weights"), str(error)
+
+
 BETWEEN = {  # what has to hold between sections, and which those are
     _of_shards: ("shards", *METHODS),
     _of_training: ("teacher", "train"),
@@ -157,6 +211,8 @@ BETWEEN = {  # what has to hold between sections, and which those are
     _of_sizes: ("prepare", "teacher", "train"),
     _of_latents: ("autoencoder", "diffusion"),
     _of_detectors: ("score", "infer"),
+    _of_validation: ("prepare", "train", "recipes", "infer", "score"),
+    _of_models: ("autoencoder", "teacher", "embedding"),
 }
 
 

@@ -1,8 +1,8 @@
 """Score the cached outputs: detectors x OOD sets, and what differs by more than chance.
 
 Reads: data/outputs.
-Writes: metrics/{summary,validation,shortcuts,choice}.json, metrics/{scores,seeds,differences,intervals}.parquet,
-metrics/{roc,pr}.csv.
+Writes: metrics/headline.json, which `dvc metrics` shows; metrics/{summary,validation,shortcuts,choice}.json,
+metrics/{scores,seeds,differences,intervals}.parquet, metrics/{roc,pr}.csv.
 Why: by OpenOOD's definitions, in seconds and without a network: a changed detector or metric costs no inference.
 """
 
@@ -29,8 +29,8 @@ Frames = dict[str, pd.DataFrame]
 
 
 WRITTEN = (
-    "summary.json", "validation.json", "shortcuts.json", "choice.json", "scores.parquet", "seeds.parquet",
-    "differences.parquet", "intervals.parquet", "roc.csv", "pr.csv",
+    "headline.json", "summary.json", "validation.json", "shortcuts.json", "choice.json", "scores.parquet",
+    "seeds.parquet", "differences.parquet", "intervals.parquet", "roc.csv", "pr.csv",
 )  # fmt: skip
 
 
@@ -119,10 +119,12 @@ def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: 
     measured = summaries.measure(scores)
     validation = summaries.summarise(measured, accuracies, names, "val")
     choice = summaries.choose_detector(validation, names) | {"arguments": chosen}
+    summary, shortcuts = summaries.summarise(measured, accuracies, names, "test"), summaries.flagged_decoded(scores)
     tables = {
-        "summary": summaries.summarise(measured, accuracies, names, "test"),
+        "headline": summaries.headline(summary, shortcuts, choice["detector"]),
+        "summary": summary,
         "validation": validation,
-        "shortcuts": summaries.flagged_decoded(scores),
+        "shortcuts": shortcuts,
         "choice": choice,
     }
     compared = compare(scores, settings.resamples)

@@ -32,8 +32,8 @@ from pipeline.console import track
 from pipeline.errors import like
 from pipeline.learning.networks import Classifier
 from pipeline.processes import is_first
-from pipeline.synthesis import audit, controls, cures, filters, inspection
 from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis import controls, cures, filters, inspection
 from pipeline.synthesis.controls import Control
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import pack
@@ -106,12 +106,11 @@ class Shards:
         """What both datasets are packed with: keys of the training images, per_method, per_shard, seed."""
         return self.latents["train"].keys, self.settings.per_method, self.settings.per_shard, self.seed
 
-    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False, known: bool = False) -> Judged:
+    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False) -> Judged:
         """The first `count` of a draw with their evidence; a killed run goes on where it was.
 
         Args:
             filtered: give reasons against them; controls are taken as they are.
-            known: they are further ID images, of their first parent's class.
         """
         pieces = ranges(count, BATCH)
 
@@ -126,7 +125,7 @@ class Shards:
         found = Candidates(**{field: columns.pop(field) for field in Candidates.__dataclass_fields__})
         pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
         reasons = filters.reasons(evidence, self.limits, self.settings.filters) if filtered else [""] * count
-        labels = found.parents[:, 0] if known else torch.full((count,), OOD_LABEL)
+        labels = found.parents[:, 0] if name in controls.ID_IMAGES else torch.full((count,), OOD_LABEL)
         return Judged(name, found, pixels, evidence, labels, reasons)
 
     def outliers(self) -> list[Judged]:
@@ -153,9 +152,7 @@ class Shards:
             "decoded-id": (self.settings.per_method, lambda indices: controls.redraw(seed, indices, encoded)),
         }
         found = [self.judged(name, self.settings.per_method, self.encoded(method)) for name, method in drawn.items()]
-        return found + [
-            self.judged(name, count, self.decoded(draw), known=True) for name, (count, draw) in decoded.items()
-        ]
+        return found + [self.judged(name, count, self.decoded(draw)) for name, (count, draw) in decoded.items()]
 
     def cured(self, found: Candidates, names: list[str], method: str) -> Draw:
         """Candidates of a method as the decoder shows them, cured."""
@@ -221,14 +218,14 @@ def describe(source: Shards) -> dict[str, Any]:
         "generators": generators,
         "params": {name: params.read(name, dict) for name in SECTIONS},
         "seed": source.seed,
-        "audit": {"id against decoded id": audit.telltale(source.val_set.pixels, source.decoded_val)},
+        "audit": [inspection.separation(None, "id", source.val_set.pixels, source.decoded_val)],
     }
 
 
 def audited(about: dict[str, Any], source: Shards, groups: list[Judged]) -> dict[str, Any]:
     """The same, with the audit of these groups."""
-    found = inspection.shortcuts(source.judge, source.val_set, source.decoded_val, groups)
-    return about | {"audit": about["audit"] | found}
+    found = inspection.audit_of(source.judge, source.val_set.pixels, source.decoded_val, groups)
+    return about | {"audit": about["audit"] + found}
 
 
 def main() -> None:

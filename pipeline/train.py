@@ -39,7 +39,7 @@ from pipeline.learning.scores import SCORES
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
 from pipeline.processes import is_first
 
-TRUE_POSITIVE_RATE = 0.95  # share of ID validation images that the stored threshold lets pass
+ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
 
 
 class Params(Training):
@@ -63,6 +63,28 @@ class Recipe(Terms):
         if twice := [name for name, times in Counter(map(str, named)).items() if times > 1]:
             raise ValueError(f"{', '.join(twice)} named twice; expected NAME: SHARE of each where shares differ")
         return dict.fromkeys(named, 1)
+
+    def misfit(self, has_outliers: bool, has_id_images: bool, has_parents: bool) -> str | None:
+        """What of the auxiliary images and the terms does not go together; None if all does.
+
+        Args:
+            has_outliers: some of the auxiliary images are outliers.
+            has_id_images: some are further ID images.
+            has_parents: some were made from an ID class.
+        """
+        terms = {"exposure": self.exposure, "energy": self.energy, "information": self.information}
+        used = [term for term, settings in terms.items() if settings is not None]
+        if has_outliers and not used:
+            return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"
+        if used and not has_outliers:
+            return f"{' and '.join(used)} without outliers; name some under auxiliary, or remove the term"
+        if used == ["information"] and has_id_images:
+            return "information alone shows the network no auxiliary image; name outlier methods alone, or add exposure"
+        if self.information is not None and not has_parents:
+            return (
+                "information needs outliers made from ID classes; name a method with parents, such as boundary or mixup"
+            )
+        return None
 
 
 @dataclass
@@ -98,19 +120,14 @@ def select(recipe: Recipe, settings: Params) -> Selection | None:
 
 
 def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
-    """Refuse a term without outliers to work on, outliers that no term uses, and ID images that no batch would have.
+    """Refuse a recipe whose terms and auxiliary images do not go together.
 
     Raises:
         UserError: names the recipe's keys.
     """
-    terms = {"exposure": recipe.exposure, "energy": recipe.energy, "information": recipe.information}
-    used = [term for term, settings in terms.items() if settings is not None]
-    by = " and ".join(used) or "no term for it"
-    problem = f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)} with {by}; "
-    if (selection is not None and selection.has_outliers) != bool(used):
-        raise UserError(f"{problem}outliers need one of {', '.join(terms)}, and these need outliers")
-    if used == ["information"] and selection is not None and selection.has_id_images:
-        raise UserError(f"{problem}it shows no auxiliary image, so name outlier methods alone, or add exposure")
+    found = (selection.has_outliers, selection.has_id_images, selection.has_parents) if selection else (False,) * 3
+    if problem := recipe.misfit(*found):
+        raise UserError(f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)}: {problem}")
 
 
 def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:
@@ -126,8 +143,8 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     logits, features = predict(model, val_set.pixels, batch)
     name = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
     scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
-    threshold = float(scores.quantile(TRUE_POSITIVE_RATE))
-    found = {"score": name, "threshold": threshold, "id_true_positive_rate": TRUE_POSITIVE_RATE}
+    threshold = float(scores.quantile(ID_PASS_RATE))
+    found = {"score": name, "threshold": threshold, "id_pass_rate": ID_PASS_RATE}
     return found, accuracy(logits, val_set.labels)
 
 

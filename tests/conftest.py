@@ -94,11 +94,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def fault(record_property: Callable[[str, object], None]) -> Fault:
-    """Notes a fault for the table: what it hit, what it was, what came of it."""
+def fault(record_property: Callable[[str, object], None], tmp_path: Path) -> Fault:
+    """Notes a fault for the table: what it hit, what it was, what came of it; paths start in the test's folder."""
 
     def note(place: str, what: str, outcome: str) -> None:
-        record_property("fault", (place, what, outcome))
+        record_property("fault", (place, what, outcome.replace(f"{tmp_path}/", "")))
 
     return note
 
@@ -112,8 +112,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         (*found, report.outcome) for report in reports for name, found in report.user_properties if name == "fault"
     )
     rows = [f"| {place} | {what} | {times} | {said} | {ended} |" for (place, what, said, ended), times in tried.items()]
+    rows = [row.replace("\n", " ").replace("<", "&lt;") for row in rows]  # what looks like a tag is not shown
     head = ["| hit | fault | times | outcome | test |", "| --- | --- | --- | --- | --- |"]
     text = target.read_text(encoding="utf-8").split(FAULTS)[0] if target.exists() else ""
     total = sum(tried.values())
-    lines = [FAULTS, "", f"{len(tried)} faults, {total} times.", "", *head, *(row.replace("\n", " ") for row in rows)]
+    lines = [FAULTS, "", f"{len(tried)} faults, {total} times.", "", *head, *rows]
     target.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")

@@ -70,6 +70,7 @@ def use_folder(settings: dict[str, Any], path: Path | str | None) -> None:
     own = {"id": None if path is None else str(path), "near": {}, "far": {}, "val_near": {}, "val_far": {}}
     form = {"val_fraction": 0.15, "test_fraction": 0.25, "resize": 16, "size": 16, "channels": 3}
     settings["prepare"] |= {"benchmark": "folder", "folder": own | form}
+    settings["score"]["detectors"] = {"msp": {}}  # without OOD validation sets there is nothing to choose by
 
 
 @pytest.fixture
@@ -98,12 +99,12 @@ class TestPrepare:
 
     def test_folder_not_named(self, workplace: Path) -> None:
         edit(workplace, lambda settings: use_folder(settings, None))
-        refused(stage(workplace, "prepare"), "prepare.folder.id")
+        refused(stage(workplace, "prepare"), "prepare.folder.id is null")
 
     def test_empty_folder(self, workplace: Path) -> None:
         (workplace / "photos").mkdir()
         edit(workplace, lambda settings: use_folder(settings, workplace / "photos"))
-        refused(stage(workplace, "prepare"), "photos")
+        refused(stage(workplace, "prepare"), "photos: cannot be read as images")
 
     def test_truncated_image(self, workplace: Path) -> None:
         photos = image_folder(workplace)
@@ -165,10 +166,10 @@ class TestParams:
         refused(stage(workplace, "boundary"), "boundary is missing")
 
     def test_unknown_preset(self, workplace: Path) -> None:
-        refused(stage(workplace, "preset", "digit"), "'digit'", "digits")
+        refused(stage(workplace, "preset", "digit"), "'digit'", "unknown", "digits")
 
     def test_unknown_recipe(self, workplace: Path) -> None:
-        refused(stage(workplace, "train", "penumbro"), "recipes.penumbro", "penumbra")
+        refused(stage(workplace, "train", "penumbro"), "recipes.penumbro is missing", "penumbra")
 
 
 class TestStages:
@@ -177,7 +178,7 @@ class TestStages:
 
     def test_class_too_small_for_its_neighbours(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["boundary"].update(neighbours=500))
-        refused(stage(finished, "boundary"), "class 0", "boundary.neighbours = 500")
+        refused(stage(finished, "boundary"), "class 0", "images", "boundary.neighbours = 500")
 
     def test_hub_model_without_a_pinned_revision(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["autoencoder"].update(source="someone/some-vae"))
@@ -197,7 +198,7 @@ class TestStages:
 
     def test_unknown_cure(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(methods=["boundary+residuum"]))
-        refused(stage(finished, "shards"), "shards.methods", "boundary+residuum", "residual")
+        refused(stage(finished, "shards"), "shards.methods", "'residuum' is unknown", "residual")
 
     def test_method_without_candidates(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(methods=["boundary", "cutmix"]))
@@ -209,7 +210,7 @@ class TestStages:
 
     def test_unknown_filter(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(filters=["flatt"]))
-        refused(stage(finished, "shards"), "flatt", "flat")
+        refused(stage(finished, "shards"), "shards.filters", "unknown 'flatt', did you mean flat")
 
     def test_damaged_shard(self, finished: Path) -> None:
         shard = finished / "data/outliers/outliers-000001.tar"
@@ -224,22 +225,34 @@ class TestStages:
 
     def test_unknown_method(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["recipes"]["penumbra"].update(auxiliary=["boundry"]))
-        refused(stage(finished, "train", "penumbra"), "boundry", "0 images")
+        refused(stage(finished, "train", "penumbra"), "boundry: 0 images", "name another method")
 
     def test_exposure_without_outliers(self, finished: Path) -> None:
         exposure = {"weight": 0.5, "temperature": 1.0}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=exposure))
-        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure")
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure without outliers")
+
+    def test_outliers_that_no_term_uses(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(auxiliary=["boundary"]))
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "boundary", "no term that uses them")
+
+    def test_exposure_to_further_id_images_alone(self, finished: Path) -> None:
+        change = {"auxiliary": ["synthetic-id"], "exposure": {"weight": 0.5, "temperature": 1.0}}
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
+        refused(stage(finished, "train", "baseline"), "synthetic-id", "exposure without outliers")
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature"),
-            ({"head": {"kind": "cosine"}}, "recipes.baseline.head"),
-            ({"head": {"kind": "arcface", "scale": 16.0}}, "recipes.baseline.head.arcface.margin"),
+            ({"exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature: is missing"),
+            (
+                {"head": {"kind": "cosine"}},
+                "recipes.baseline.head: Input tag 'cosine' found using 'kind'",
+            ),
+            ({"head": {"kind": "arcface", "scale": 16.0}}, "recipes.baseline.head.arcface.margin: is missing"),
             (
                 {"information": {"weight": 0.1, "estimator": "mine", "fitting_steps": 1, "learning_rate": 0.1}},
-                "estimator",
+                "estimator: Input should be 'club' or 'infonce'",
             ),
         ],
     )
@@ -251,7 +264,7 @@ class TestStages:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
         change = {"auxiliary": ["noise"], "information": term}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
-        refused(stage(finished, "train", "baseline"), "information", "none of the recipe's outliers", "boundary")
+        refused(stage(finished, "train", "baseline"), "information needs outliers made from ID classes", "boundary")
 
     def test_id_images_that_no_batch_would_have(self, finished: Path) -> None:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
@@ -267,7 +280,7 @@ class TestStages:
 
     def test_unknown_network(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["train"].update(network="resnet-21"))
-        refused(stage(finished, "train", "baseline"), "resnet-21", "wrn-DEPTH-WIDTH")
+        refused(stage(finished, "train", "baseline"), "'resnet-21': unknown", "wrn-DEPTH-WIDTH")
 
     def test_trunk_that_was_not_trained(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["train"].update(start="trunks"))
@@ -285,11 +298,11 @@ class TestStages:
 
     def test_unknown_detector(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["score"]["detectors"].update({"mps": {}}))
-        refused(stage(finished, "score"), "mps", "msp")
+        refused(stage(finished, "score"), "score.detectors: unknown 'mps'", "msp")
 
     def test_detector_option_that_does_not_fit(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["score"]["detectors"].update(knn={"k": 100_000}))
-        refused(stage(finished, "score"), "score.detectors.knn", "100000")
+        refused(stage(finished, "score"), "score.detectors.knn", "{'k': 100000}", "correct its options")
 
     def test_outputs_that_are_not_finite(self, finished: Path) -> None:
         import pyarrow as pa
@@ -317,6 +330,8 @@ class TestStages:
         assert all(
             set(entry) == {"id_accuracy", "sets"} and not entry["sets"] for entry in summary["penumbra"].values()
         )
+        headline = json.loads((finished / "metrics/headline.json").read_text())["penumbra"]
+        assert set(headline["own"]) == set(headline["chosen"]) == {"decoded_flagged"}
         assert stage(finished, "report").returncode == 0
         page = (finished / "report/index.html").read_text()
         assert "No OOD test set was given" in page and "for want of validation OOD sets" in page

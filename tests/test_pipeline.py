@@ -54,6 +54,23 @@ def test_summary_has_the_promised_shape(project: Path) -> None:
             assert not set(entry["sets"]) & {"digit-1", "digit-6", "astronaut", "moon"}
 
 
+def test_the_headline_is_a_dozen_numbers_a_recipe_out_of_the_other_tables(project: Path) -> None:
+    tables = {
+        name: json.loads((project / f"metrics/{name}.json").read_text())
+        for name in ("headline", "summary", "shortcuts", "choice")
+    }
+    assert tuple(tables["headline"]) == RECIPES
+    for recipe, found in tables["headline"].items():
+        summary = tables["summary"][recipe]
+        expected = {"id_accuracy": round(summary["own"]["id_accuracy"]["mean"], 2)}
+        for name, detector in (("own", "own"), ("chosen", tables["choice"]["detector"])):
+            expected[name] = {"decoded_flagged": round(tables["shortcuts"][recipe][detector]["mean"], 2)}
+            for group in ("near", "far"):
+                for metric in ("auroc", "fpr95"):
+                    expected[name][f"{group}_{metric}"] = round(summary[detector][group][metric]["mean"], 2)
+        assert found == expected
+
+
 def test_summary_follows_from_the_scores(project: Path) -> None:
     """The group value is the unweighted mean over sets of the metrics of the stored scores."""
     from sklearn.metrics import roc_auc_score
@@ -88,6 +105,13 @@ def test_flagged_decoded_images_follow_from_the_scores(project: Path) -> None:
     assert found["std"] == pytest.approx(pd.Series(shares).std(ddof=0), abs=1e-4)
 
 
+def test_the_stored_threshold_passes_the_share_of_id_validation_images_that_it_says(project: Path) -> None:
+    for recipe in RECIPES:
+        stored = json.loads((project / f"data/models/recipes/{recipe}/s1/detector.json").read_text())
+        scores = pd.read_parquet(project / f"data/outputs/{recipe}/s1/val.parquet")["own"]
+        assert (scores < stored["threshold"]).mean() == pytest.approx(stored["id_pass_rate"], abs=1 / len(scores))
+
+
 def test_decoded_test_images_are_the_test_images_through_the_autoencoder(project: Path) -> None:
     from pipeline.artifacts import images
 
@@ -99,7 +123,10 @@ def test_decoded_test_images_are_the_test_images_through_the_autoencoder(project
 
 def test_dvc_shows_metrics_and_plots(project: Path) -> None:
     shown = run(["dvc", "metrics", "show", "--json"], project)
-    assert shown.returncode == 0 and "summary.json" in shown.stdout
+    assert shown.returncode == 0
+    metrics = json.loads(shown.stdout)[""]["data"]
+    assert set(metrics) == {"metrics/headline.json"}
+    assert metrics["metrics/headline.json"]["data"] == json.loads((project / "metrics/headline.json").read_text())
     plotted = run(["dvc", "plots", "show", "--out", "plots"], project)
     assert plotted.returncode == 0, plotted.stderr
     assert (project / "plots/index.html").is_file()
@@ -147,6 +174,8 @@ def test_somebody_else_s_outputs_are_scored_the_same(
     assert done.exit_code == 0, done.output
     assert "score: theirs: gen: near AUROC" in done.stdout and "score: theirs: own: near AUROC" in done.stdout
     summary = json.loads((tmp_path / "theirs-metrics/summary.json").read_text())
+    headline = json.loads((tmp_path / "theirs-metrics/headline.json").read_text())["theirs"]
+    assert headline["own"]["far_auroc"] == round(summary["theirs"]["own"]["far"]["auroc"]["mean"], 2)
     seeds = pd.read_parquet(project / "metrics/seeds.parquet")
     own = seeds[(seeds["recipe"] == "penumbra") & (seeds["seed"] == 1) & (seeds["detector"] == "msp")]
     for name, values in summary["theirs"]["msp"]["sets"].items():

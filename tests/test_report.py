@@ -98,7 +98,6 @@ def test_a_row_a_recipe_and_what_needs_no_network() -> None:
     summary = {"a": {"msp": {"near": {"auroc": value}, "far": {"auroc": value}}, "own": {"near": {"auroc": value}}}}
     text = tables.markdown(tables.detectors_frame(summary, ["msp", "own"])).splitlines()[2:]
     assert text == [f"| a | 90.0 / 90.0 | 90.0 / {tables.NONE} |"]
-    assert tables.audit_frame([{"audit": {"a against b": {"sharpness": 50.0}}}, {}]).empty  # none of the long kind
 
 
 def test_costs_add_up() -> None:

@@ -58,6 +58,18 @@ OWN = {
     "id": "photos", "near": {}, "far": {}, "val_near": {}, "val_far": {}, "val_fraction": 0.1, "test_fraction": 0.1,
     "resize": 32, "size": 32, "channels": 3,
 }  # fmt: skip
+EXPOSURE = {"weight": 0.5, "temperature": 1.0}
+MICL = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
+
+
+def own_images(content: dict[str, Any]) -> dict[str, Any]:
+    """The section `prepare` of somebody without an OOD set, and detectors without a choice."""
+    given = {"id": "photos", "near": {}, "far": {}, "val_near": {}, "val_far": {}}
+    form = {"val_fraction": 0.1, "test_fraction": 0.1, "resize": 16, "size": 16, "channels": 3}
+    section = content["prepare"] | {"benchmark": "folder", "folder": given | form}
+    return {"prepare": section, "score": {"resamples": 0, "detectors": {"msp": {}}}}
+
+
 SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "unknown section": (set_to("encod", {}), ["encod: unknown section, did you mean encode"]),
     "missing section": (lambda own: own.pop("mixup"), ["mixup: is missing"]),
@@ -110,7 +122,58 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         set_to("recipes", "baseline", {"head": {"kind": "arcface", "scale": 16.0}}), ["baseline.head", "margin"],
     ),
     "unknown outliers": (set_to("recipes", "noise", "auxiliary", ["nois"]), ["auxiliary", "did you mean noise"]),
-    "outliers not named": (lambda own: own["recipes"]["noise"].pop("auxiliary"), ["recipes.noise.auxiliary"]),
+    "outliers not named": (
+        lambda own: own["recipes"]["noise"].pop("auxiliary"), ["recipes.noise", "exposure without outliers"],
+    ),
+    "outliers that no term uses": (
+        set_to("recipes", "baseline", {"auxiliary": ["boundary"]}), ["recipes.baseline.auxiliary", "no term that uses"],
+    ),
+    "information without outliers": (
+        set_to("recipes", "baseline", {"information": MICL}), ["recipes.baseline", "information without outliers"],
+    ),
+    "exposure to further ID images alone": (
+        set_to("recipes", "synthetic-id", "exposure", EXPOSURE), ["id.auxiliary", "exposure without outliers"],
+    ),
+    "information beside further ID images": (
+        set_to("recipes", "baseline", {"auxiliary": ["boundary", "decoded-id"], "information": MICL}),
+        ["recipes.baseline.auxiliary", "name outlier methods alone"],
+    ),
+    "information of outliers of no class": (
+        set_to("recipes", "baseline", {"auxiliary": ["noise"], "information": MICL}),
+        ["recipes.baseline.auxiliary", "needs outliers made from ID classes"],
+    ),
+    "shares of which no outlier is left": (
+        lambda own: own["recipes"].update(
+            a={"auxiliary": {"boundary": 1, "synthetic-id": 1000}, "exposure": EXPOSURE}
+        ),
+        ["recipes.a.auxiliary", "exposure without outliers"],
+    ),
+    "real outliers that nobody gave": (
+        lambda own: own.update(own_images(own), recipes={"a": {"auxiliary": ["real"], "exposure": EXPOSURE}}),
+        ["recipes.a.auxiliary", "real: no image", "val_near"],
+    ),
+    "values that nothing decides between": (
+        lambda own: own.update(own_images(own), score={"resamples": 0, "detectors": {"knn": {"k": [1, 5]}}}),
+        ["score.detectors.knn", "several values and no OOD validation set"],
+    ),
+    "autoencoder without its commit": (
+        set_to("autoencoder", "source", "someone/some-vae"), ["autoencoder.revision", "someone/some-vae", "40-digit"],
+    ),
+    "teacher without its commit": (
+        lambda own: own["teacher"].update(network="timm:resnet10t", weights="timm/resnet10t"),
+        ["teacher.revision", "timm/resnet10t", "40-digit"],
+    ),
+    "generator without its commit": (
+        set_to("embedding", "generator", "someone/sd"), ["embedding.revision", "someone/sd", "40-digit"],
+    ),
+    "pretrained weights for a network that has none": (
+        lambda own: own["teacher"].update(weights="someone/some-net", revision="a" * 40),
+        ["teacher.weights", "timm:NAME alone"],
+    ),
+    "prompt without a place for the class": (
+        lambda own: own["embedding"].update(generator="someone/sd", revision="a" * 40, prompt="a cat"),
+        ["embedding", "prompt is 'a cat', expected one {}"],
+    ),
     "unknown detector": (set_to("score", "detectors", {"mps": {}}), ["score.detectors", "did you mean msp"]),
     "unknown image detector": (set_to("infer", "detectors", {"odn": {}}), ["infer.detectors", "did you mean odin"]),
     "section that is a list": (set_to("boundary", [1]), ["boundary"]),
@@ -128,6 +191,20 @@ def test_a_slip_is_named_with_its_line(slip: str, workplace: Path) -> None:
         key = words[0].split(":")[0].split(".")
         text = (workplace / "params.yaml").read_text().splitlines()[line - 1]
         assert any(part in text for part in key) or slip in ("missing key", "width not of eight"), (line, text)
+
+
+def test_what_goes_together_without_validation_sets_is_welcome(workplace: Path) -> None:
+    assert said_of(workplace, yaml.safe_dump(edited(lambda own: own.update(own_images(own))), sort_keys=False)) == ""
+
+
+def test_foreign_outliers_are_judged_when_they_are_read(workplace: Path) -> None:
+    def foreign(own: dict[str, Any]) -> None:
+        own["train"]["outliers"] = "theirs"
+        own["recipes"] = {"a": {"auxiliary": ["theirs"]}, "b": {"auxiliary": ["synthetic-id"], "exposure": EXPOSURE}}
+
+    assert said_of(workplace, yaml.safe_dump(edited(foreign), sort_keys=False)) == ""
+    refused = edited(lambda own: (foreign(own), own["recipes"].update(c={"exposure": EXPOSURE})))
+    assert "recipes.c.auxiliary: exposure without outliers" in said_of(workplace, yaml.safe_dump(refused))
 
 
 def test_an_alias_is_welcome(workplace: Path) -> None:

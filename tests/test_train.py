@@ -1,5 +1,7 @@
 """What a recipe's `auxiliary` says, and how many images of each method that is."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +38,30 @@ def test_shares_are_kept_to_within_an_image(shares: dict[str, int], total: int) 
 def test_what_is_no_share_is_refused(auxiliary: object) -> None:
     with pytest.raises(ValidationError, match="auxiliary"):
         Recipe.model_validate({"auxiliary": auxiliary})
+
+
+EXPOSURE, ENERGY = {"weight": 0.5, "temperature": 1.0}, {"weight": 0.1, "margin_in": -5.0, "margin_out": -1.0}
+MICL = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
+TERMS = {"exposure": EXPOSURE, "energy": ENERGY, "information": MICL}
+
+
+@pytest.mark.parametrize("used", [names for n in range(4) for names in combinations(TERMS, n)])
+@pytest.mark.parametrize("outliers", [(), ("noise",), ("boundary",), ("noise", "boundary")])
+@pytest.mark.parametrize("id_images", [False, True])
+def test_terms_and_auxiliary_images_go_together_or_are_refused(
+    used: tuple[str, ...], outliers: tuple[str, ...], id_images: bool
+) -> None:
+    """By hand: outliers and terms need each other; MICL alone reads no image, and pairs by parent class."""
+    said = Recipe.model_validate({name: TERMS[name] for name in used}).misfit(
+        has_outliers=bool(outliers), has_id_images=id_images, has_parents="boundary" in outliers or id_images
+    )
+    if not used:
+        assert (said is None) == (not outliers) and (said is None or "no term that uses them" in said)
+    elif not outliers:
+        assert said is not None and said.startswith(f"{' and '.join(used)} without outliers")
+    elif used == ("information",) and id_images:
+        assert said is not None and "information alone" in said
+    elif "information" in used and outliers == ("noise",) and not id_images:
+        assert said is not None and "made from ID classes" in said
+    else:
+        assert said is None

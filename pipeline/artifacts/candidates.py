@@ -1,8 +1,8 @@
 """Candidate outliers: raw latents and where they come from, before any filter. Arrow IPC, a row a candidate.
 
 Columns: `index` (row i depends on the seed and i alone), `parent_a` and `parent_b` (class indices, equal where
-there is one parent), `strength` (sigma of a perturbation, or parent a's share of a mixture), `source` (row of
-the ID training image it started from, -1 where there is none), `latent` = fixed-size list of float32, raw.
+there is one parent), `strength` (in the unit of its method: `outliers.STRENGTH`), `source` (row of the ID training
+image it started from, -1 where there is none), `latent` = fixed-size list of float32, raw.
 """
 
 from collections.abc import Callable

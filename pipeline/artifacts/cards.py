@@ -1,8 +1,12 @@
 """The README.md of an outlier dataset: a Hugging Face dataset card."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from huggingface_hub import DatasetCardData
+
+from pipeline.artifacts.dataset_json import separations
+from pipeline.artifacts.outliers import STRENGTH
 
 CARD = """---
 {metadata}
@@ -24,6 +28,7 @@ CARD = """---
 - `{stem}-000000.tar ...`: for each sample `KEY.png`, `KEY.latent.npy` (float16, raw latent: not scaled by the
   autoencoder's scaling factor) and `KEY.json`.
 - `index.parquet`: a row a sample: method, parents, strength, distance to ID, the teacher's confidence, seed.
+{strengths}
 - `rejected.parquet`: the same for every candidate that is not packed, with the reason.
 - `dataset.json`: counts, checksums, thresholds and all parameters.
 
@@ -81,25 +86,32 @@ def dataset_card(about: dict[str, Any]) -> str:
         names=", ".join(about["id"]["classes"]),
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
+        strengths="\n".join(_strengths(about["methods"])),
         map=MAP if stem == "outliers" and about.get("audit") else "",
-        audit=_audit(about.get("audit", {})),
+        audit=_audit(about.get("audit", [])),
         quality=_quality(about.get("quality", {})),
     )
 
 
-def _audit(found: dict[str, dict[str, float]]) -> str:
+def _strengths(methods: Iterable[str]) -> Iterator[str]:
+    """What the column `strength` means for each method, METHOD or METHOD+CURE+..., a line each."""
+    for method in methods:
+        if meaning := STRENGTH.get(method.split("+")[0]):
+            yield f"  - `strength` of {method}: {meaning}."
+
+
+def _audit(audit: list[dict[str, Any]]) -> str:
     """The audit as a Markdown table, and a line on diversity for each method."""
-    pairs = {name: values for name, values in found.items() if "probe" in values}
-    if not pairs:
-        return "Not measured for this set; its parts carry theirs in `dataset.json`."
-    names = list(next(iter(pairs.values())))
+    if not (rows := separations(audit)):
+        return "Not measured for this set."
+    names = [name for name in rows[0] if name != "images"]
     table = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
-    table += [f"| {pair} | {' | '.join(f'{values[name]:.0f}' for name in names)} |" for pair, values in pairs.items()]
+    table += [f"| {row['images']} | {' | '.join(f'{row[name]:.0f}' for name in names)} |" for row in rows]
     lines = [
-        f"{name.capitalize()}: median distance to the nearest other {values['nearest']:.1f} standard deviations, "
-        f"{values['duplicates']:.0f} duplicates."
-        for name, values in found.items()
-        if "nearest" in values
+        f"Diversity of {row['method']}: median distance to the nearest other {row['nearest']:.1f} standard deviations, "
+        f"{row['duplicates']} with exactly the pixels of an earlier one."
+        for row in audit
+        if row["kind"] == "diversity"
     ]
     return "\n".join([*table, "", *lines])
 

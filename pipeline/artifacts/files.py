@@ -149,3 +149,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not found; run the stage that writes it, or `dvc pull`") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); get the file again") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: as `read_json`, or it holds something else.
+    """
+    if not isinstance(content := read_json(path), dict):
+        raise UserError(f"{path}: found {type(content).__name__}, expected a JSON object; get the file again")
+    return content

@@ -20,19 +20,20 @@ Trained by Penumbra with the recipe `{name}`, seed {seed}: {recipe}.
   itself.
 - On ID validation images: {accuracy:.1%} right.
 - `detector.json`: an image is unknown where its {score} score (larger is more OOD) is above {threshold:.6g}; that lets
-  {rate:.0%} of the ID validation images pass.
+  {rate:.0%} of the ID validation images pass (`id_pass_rate`).
 
-`penumbra predict PHOTOS --model FOLDER` does all of it. With Pillow and torchvision:
+`penumbra predict PHOTOS --model FOLDER` does all of it. In Python:
 
 ```python
+import numpy as np
+import torch
+from pipeline import Classifier, Preprocess
 from PIL import Image, ImageOps
-from pipeline.learning.networks import Classifier
-from torchvision.transforms import functional as transforms
 
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
-photo = transforms.center_crop(transforms.resize(photo, {resize}), {size})
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+preprocess = Preprocess(resize={resize}, size={size}, channels={channels})
 model = Classifier.from_pretrained("FOLDER").eval()
-logits, features = model(transforms.to_tensor(photo)[None])
+logits, features = model(preprocess(torch.from_numpy(np.array(photo))[None]))
 ```
 
 `penumbra export classifier.onnx --model FOLDER` writes all of it, resize and crop too, into one graph, for which Pillow
@@ -79,12 +80,12 @@ def model_card(
         count=len(classes),
         classes=", ".join(classes),
         colour="grey (luma of ITU-R 601-2)" if channels == 1 else "RGB",
-        mode="L" if channels == 1 else "RGB",
+        channels=channels,
         resize=resize,
         size=size,
         recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
         score=detector["score"],
         threshold=detector["threshold"],
-        rate=detector["id_true_positive_rate"],
+        rate=detector["id_pass_rate"],
     )

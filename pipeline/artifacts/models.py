@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
+from pipeline.artifacts.files import read_json_object
 from pipeline.errors import UserError, one_line
 
 PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
@@ -26,8 +27,10 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
         options: of `from_pretrained`.
 
     Raises:
-        UserError: the folder is not there or has no safetensors weights, or the model cannot be loaded.
+        UserError: the folder is not there or has no config or no safetensors weights, or the model cannot be loaded.
     """
+    if (folder := Path(source)).is_dir():
+        read_json_object(folder / "config.json")  # named here, for a loader says what its model's arguments lack
     return _from_pretrained(kind, source, "*.safetensors", options).float().eval().requires_grad_(False)
 
 
@@ -54,6 +57,8 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
     try:
         with redirect_stdout(io.StringIO()):  # the hub's loader prints
             return kind.from_pretrained(str(source), **options)
+    except UserError as error:  # of the model's own checks, which do not know where its config came from
+        raise UserError(f"{source}: {error}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         what = f"{source}: cannot be loaded as a model ({one_line(error)[:300]})"
         if folder.is_dir():

@@ -2,13 +2,14 @@
 
 - `NAME-000000.tar ...`: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w, raw), `KEY.png`.
 - `index.parquet`: a row a sample; `rejected.parquet`: a row a rejected candidate, with the reason.
-- `dataset.json`: schema version, counts, checksums, origin. `README.md`: a dataset card.
+- `dataset.json`: schema version, counts, checksums, audit, origin: see dataset_json.py. `README.md`: a dataset card.
 """
 
 import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,35 +19,47 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset as wds
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from pipeline.artifacts import dataset_json
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.files import read_json, sha256
+from pipeline.artifacts.files import sha256
 from pipeline.artifacts.parts import ranges
 from pipeline.console import track
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, first_problem, one_line
 from pipeline.processes import gather, is_first, share
 
-SCHEMA_VERSION = 1
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
+KEY = re.compile(r"[0-9]+")
 FIELDS = [
     ("method", pa.string()),  # boundary, mixup, noise, ...
     ("label", pa.int64()),  # -1 for an outlier; a class index for a control that is ID
     ("parent_a", pa.int64()),  # class indices; -1 where there is no parent
     ("parent_b", pa.int64()),
-    ("strength", pa.float32()),  # sigma of a perturbation, or parent a's share of a mixture
+    ("strength", pa.float32()),  # in the unit of its method: see STRENGTH
     ("source", pa.string()),  # key of the ID image it started from, or ""
     ("candidate", pa.int64()),  # row in the method's candidates: (seed, candidate) makes the sample again
     ("distance", pa.float32()),  # to the k-th nearest ID training latent, in standard deviations
     ("confidence", pa.float32()),  # the teacher's largest probability
     ("seed", pa.int64()),
 ]
+STRENGTH = {  # how far from ID a method took an image
+    "boundary": "sigma of the noise, in standard deviations of the latents",
+    "embedding": "sigma of the noise, in standard deviations of the features",
+    "crossing": "root mean square over the latent's dimensions of its way from the source, in standard deviations",
+    **dict.fromkeys(("mixup", "pixel-mixup", "cut-mix", "soft-cut-mix"), "share of parent a, 0 to 1"),
+    **dict.fromkeys(("sharpened", "synthetic-id", "decoded-id"), "1, for it has one parent"),
+    **dict.fromkeys(("noise", "real"), "0, for it has no parents"),
+}
 INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 
 
 Class = Annotated[int, Field(ge=-1, lt=2**31)]  # an index, or -1 for none
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Fields(TypedDict):
@@ -56,47 +69,15 @@ class Fields(TypedDict):
     label: Class
     parent_a: Class
     parent_b: Class
-    strength: float
+    strength: Number
     source: str
     candidate: int
-    distance: float
-    confidence: float
+    distance: Number
+    confidence: Number
     seed: int
 
 
-class Shard(TypedDict):
-    """A shard as dataset.json lists it."""
-
-    name: str
-    sha256: str
-    samples: PositiveInt
-
-
-class Counts(TypedDict):
-    """What became of a method's candidates."""
-
-    packed: int
-    candidates: int
-    rejected: dict[str, int]
-
-
-class Identity(TypedDict):
-    """The ID set that the outliers belong to."""
-
-    classes: list[str]
-    count: int
-    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
-
-
-class About(TypedDict):
-    """What everyone relies on in dataset.json."""
-
-    shards: list[Shard]
-    methods: dict[str, Counts]
-    id: Identity
-
-
-FIELDS_CHECK, ABOUT_CHECK = TypeAdapter(Fields), TypeAdapter(About)
+FIELDS_CHECK = TypeAdapter(Fields)
 
 
 @dataclass(frozen=True)
@@ -153,21 +134,15 @@ def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check an outlier dataset's schema version, file names and checksums; give its dataset.json.
+    """Check an outlier dataset's dataset.json, file names and checksums; returns its dataset.json.
 
     Raises:
-        UserError: a file is missing, damaged, of another schema, or not named as a shard.
+        UserError: a file is missing, damaged, of another schema, not named as a shard, or listed twice.
     """
-    about = read_json(folder / "dataset.json")
-    version = about.get("schema_version") if isinstance(about, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{folder}: outlier dataset of schema {version!r}, expected {SCHEMA_VERSION}; get another one")
-    try:
-        ABOUT_CHECK.validate_python(about, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{folder / 'dataset.json'}: {where}: {problem['msg']}; get the file again") from None
+    about = dataset_json.read(folder)
+    names = [shard["name"] for shard in about["shards"]]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise UserError(f"{folder}: dataset.json lists the shard {twice[0]!r} twice; do not trust this set")
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
             raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
@@ -183,16 +158,24 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
     """Every sample of a verified dataset with its name `SHARD: KEY`, in the index's order, not decoded.
 
     Raises:
-        UserError: a shard is not a tar of samples, a member is missing, or its JSON is of another form.
+        UserError: a shard is not a tar of samples, a key is not one, a member is missing, or its JSON is of another
+            form.
     """
-    urls = [str(folder / shard["name"]) for shard in about["shards"]]
     classes = len(about["id"]["classes"])
-    try:
-        for members in wds.WebDataset(urls, shardshuffle=False, nodesplitter=None):  # every process reads all
-            name = f"{Path(members['__url__']).name}: {members['__key__']}"
-            yield name, _sample(members, name, classes)
-    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
-        raise UserError(f"{folder}: not readable as shards ({one_line(error)[:200]}); get the dataset again") from None
+    for path in (folder / shard["name"] for shard in about["shards"]):
+        try:
+            # every process reads all
+            for members in wds.WebDataset([str(path)], shardshuffle=False, nodesplitter=None, empty_check=False):
+                name = f"{path.name}: {members['__key__']}"
+                yield name, _sample(members, name, classes)
+        except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+            raise UserError(f"{path}: not a tar of samples ({_reason(error)}); get the dataset again") from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the streams and lists of keys that webdataset adds to a library's message."""
+    said = str(error) if isinstance(error, OSError) else str(error.args[0])
+    return re.split(r" @ <| dict_keys\(", said)[0]
 
 
 def latent_of(sample: Sample, name: str) -> np.ndarray:
@@ -217,20 +200,24 @@ def latent_of(sample: Sample, name: str) -> np.ndarray:
     return array
 
 
-def _sample(members: dict[str, bytes], name: str, classes: int) -> Sample:
+def _sample(members: dict[str, Any], name: str, classes: int) -> Sample:
     """One sample from its members.
 
     Raises:
-        UserError: a member is missing, or its JSON is of another form.
+        UserError: its key is not one, a member is missing, or its JSON is of another form.
     """
+    if not KEY.fullmatch(members["__key__"]):
+        raise UserError(f"{name}: a key that is not of digits alone; do not trust this set")
     if missing := {"json", "latent.npy", "png"} - set(members):
-        raise UserError(f"{name}: no {' or '.join(sorted(missing))} member; get the dataset again")
+        raise UserError(f"{name}: no plain file {' or '.join(sorted(missing))} in the tar; get the dataset again")
     try:
         fields = FIELDS_CHECK.validate_json(members["json"], strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{name}.json: {where}: {problem['msg']}; get the dataset again") from None
+        raise UserError(f"{name}.json: {first_problem(error)}; get the dataset again") from None
+    # the keys alone count here; pydantic takes the last of two
+    keys = json.loads(members["json"], object_pairs_hook=lambda pairs: [key for key, _ in pairs], parse_int=str)
+    if twice := [key for key, times in Counter(keys).items() if times > 1]:
+        raise UserError(f"{name}.json: {twice[0]} stands twice; get the dataset again")
     if (largest := max(fields["label"], fields["parent_a"], fields["parent_b"])) >= classes:
         raise UserError(f"{name}.json: class {largest}, expected at most {classes - 1} of {classes}; get another set")
     return Sample(members["png"], members["latent.npy"], dict(fields))

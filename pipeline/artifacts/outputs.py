@@ -151,8 +151,10 @@ class OutputFile:
             raise UserError(f"{path}: not readable ({one_line(error)}); write the outputs again") from None
         columns = self._file.schema_arrow.names
         missing = {"key", "label", "logits"} - set(columns)
-        if missing or len(self) == 0:
-            raise UserError(f"{path}: {len(self)} rows, without columns {sorted(missing)}; see artifacts/outputs.py")
+        if missing:
+            raise UserError(f"{path}: no column {' or '.join(sorted(missing))}; see artifacts/outputs.py")
+        if len(self) == 0:
+            raise UserError(f"{path}: no rows; write the outputs again")
         if reserved := [name for name in RESERVED if name in columns]:
             raise UserError(f"{path}: a column {reserved[0]!r}, a name of the tables of scores; rename or drop it")
         if twice := [name for name in columns if columns.count(name) > 1]:
@@ -193,9 +195,9 @@ class OutputFile:
         return self._outputs(self._file.read())
 
     def _outputs(self, table: pa.Table) -> Outputs:
+        if nulls := sum(table.column(name).null_count for name in ("logits", *self.score_names)):
+            raise UserError(f"{self.path}: {nulls} logits or scores are null; write the outputs again")
         logits = _matrix(self.path, table.column("logits"), "logits")
-        if nulls := sum(table.column(name).null_count for name in self.score_names):
-            raise UserError(f"{self.path}: {nulls} scores are null; write the outputs again")
         try:
             labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
             scores = {name: table.column(name).to_numpy().astype(np.float64) for name in self.score_names}

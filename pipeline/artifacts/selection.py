@@ -15,7 +15,7 @@ from pipeline.artifacts import outliers
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.images import OOD_LABEL
 from pipeline.artifacts.outliers import Sample
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 
 class Selection:
@@ -29,6 +29,7 @@ class Selection:
         sizes: images of each piece, a shard.
         has_outliers: some are outliers.
         has_id_images: some are further ID images.
+        has_parents: some were made from an ID class.
 
     Raises:
         UserError: a dataset does not verify, or a method has too few images.
@@ -37,7 +38,7 @@ class Selection:
     def __init__(self, folders: Sequence[Path], counts: Mapping[str, int]):
         self._pieces: list[tuple[Path, str, set[str]]] = []
         self._about: dict[Path, dict[str, Any]] = {}
-        self.has_outliers = self.has_id_images = False
+        self.has_outliers = self.has_id_images = self.has_parents = False
         found: Counter[str] = Counter()
         for folder in folders:
             wanted = [method for method in counts if not found[method]]
@@ -45,11 +46,12 @@ class Selection:
                 break
             self._about[folder] = outliers.verify(folder)
             keys: dict[str, set[str]] = {}
-            for key, shard, method, label in _index(folder):
+            for key, shard, method, label, *parents in _index(folder):
                 if method in wanted and found[method] < counts[method]:
                     found[method] += 1
                     self.has_outliers |= label == OOD_LABEL
                     self.has_id_images |= label != OOD_LABEL
+                    self.has_parents |= max(parents) >= 0
                     keys.setdefault(shard, set()).add(key)
             self._pieces += [(folder, shard, keys[shard]) for shard in sorted(keys)]
         for method, count in counts.items():
@@ -105,10 +107,14 @@ class Selection:
             raise UserError(f"{folder / shard}: {seen} of {len(keys)} samples of index.parquet; get the dataset again")
 
 
-def _index(folder: Path) -> Iterator[tuple[str, str, str, int]]:
-    columns = ["key", "shard", "method", "label"]
+def _index(folder: Path) -> Iterator[tuple[str, str, str, int, int, int]]:
+    path, columns = folder / "index.parquet", ["key", "shard", "method", "label", "parent_a", "parent_b"]
     try:
-        table = pq.read_table(folder / "index.parquet", columns=columns)
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            table = file.read([name for name in columns if name not in missing])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{folder / 'index.parquet'}: not readable ({error}); get the dataset again") from None
+        raise UserError(f"{path}: not readable ({one_line(error)}); get the dataset again") from None
+    if missing:
+        raise UserError(f"{path}: no column {' or '.join(missing)}; get the dataset again")
     return zip(*(table.column(name).to_pylist() for name in columns), strict=True)

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from pipeline.artifacts import outliers
+from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.destination import Kind, destination, others
@@ -53,15 +53,30 @@ def check(folder: Path) -> dict[str, Any]:
     samples = track(outliers.read(folder, about), "verify", len(index))
     seen = 0
     for seen, (name, sample) in enumerate(samples, start=1):
-        if seen > len(index) or not _is_row(index[seen - 1], name, sample):
-            raise UserError(f"{folder}: index.parquet and the shards disagree at sample {name}; get the dataset again")
+        if difference := _difference(index[seen - 1] if seen <= len(index) else None, name, sample):
+            problem = f"index.parquet and the shards disagree at sample {name}: {difference}"
+            raise UserError(f"{folder}: {problem}; get the dataset again")
         _check_sample(name, sample, tuple(about["id"]["shape"]))
-    counts = Counter(row["method"] for row in index)
-    expected = {method: own["packed"] for method, own in about["methods"].items()}
-    promised = sum(shard["samples"] for shard in about["shards"])
-    if dict(counts) != expected or not len(index) == promised == seen:
-        raise UserError(f"{folder}: index.parquet counts {dict(counts)}, dataset.json says {expected}; get it again")
+    _check_counts(folder, about, index, seen)
     return about
+
+
+def _check_counts(folder: Path, about: dict[str, Any], index: list[dict[str, Any]], seen: int) -> None:
+    """The samples that were read, the rows of the index and what dataset.json says of shards and methods agree."""
+    promised = sum(shard["samples"] for shard in about["shards"])
+    if not seen == len(index) == promised:
+        raise UserError(
+            f"{folder}: samples: {seen} in the shards, {len(index)} in index.parquet, {promised} in dataset.json's "
+            "list of shards; get the dataset again"
+        )
+    counts = Counter(row["method"] for row in index)
+    for method in {**counts, **about["methods"]}:
+        packed = about["methods"][method]["packed"] if method in about["methods"] else 0
+        if counts[method] != packed:
+            raise UserError(
+                f"{folder}: index.parquet has {counts[method]} rows of {method}, dataset.json says {packed}; get the "
+                "dataset again"
+            )
 
 
 def _table(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -71,12 +86,18 @@ def _table(folder: Path, name: str) -> list[dict[str, Any]]:
         raise UserError(f"{folder / name}.parquet: not readable ({error}); get the dataset again") from None
 
 
-def _is_row(row: dict[str, Any], name: str, sample: Sample) -> bool:
-    """Whether an index row is that of a sample; the index holds float32, the sample's JSON the full digits."""
-    return name == f"{row['shard']}: {row['key']}" and all(
-        np.float32(value) == np.float32(row[field]) if isinstance(value, float) else value == row[field]
-        for field, value in sample.fields.items()
-    )
+def _difference(row: dict[str, Any] | None, name: str, sample: Sample) -> str | None:
+    """Where a row of the index is not that of a sample; the index holds float32, the sample's JSON the full digits."""
+    if row is None:
+        return "it has no row"
+    if (other := f"{row.get('shard')}: {row.get('key')}") != name:
+        return f"its row is of {other}"
+    for field, value in sample.fields.items():
+        listed = row.get(field)
+        rounded = isinstance(value, float) and isinstance(listed, float)
+        if (np.float32(value) != np.float32(listed)) if rounded else (value != listed):
+            return f"{field} is {value!r}, in its row {listed!r}"
+    return None
 
 
 def _check_sample(name: str, sample: Sample, shape: tuple[int, ...]) -> None:
@@ -117,13 +138,13 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int, force: bool = F
         outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
         licences = sorted({about["licence"] for about in parts})
         about = {
-            "schema_version": outliers.SCHEMA_VERSION,
+            "schema_version": dataset_json.SCHEMA_VERSION,
             "name": "outliers",
             "methods": _sum_methods(parts),
             "shards": shards,
             "licence": licences[0] if len(licences) == 1 else "other",
             "id": parts[0]["id"],
-            "audit": {name: found for about in parts for name, found in about.get("audit", {}).items()},
+            "audit": dataset_json.audit_rows(parts),
             "merged": parts,
         }
         write_json(partial / "dataset.json", about)

@@ -5,6 +5,11 @@ from typing import Any
 
 from sklearn.model_selection import ParameterGrid
 
+NO_CHOICE = (  # what is said of several combinations, where nothing decides between them
+    "several values and no OOD validation set to choose by; name one value, or give sets under "
+    "prepare.folder.val_near or prepare.folder.val_far"
+)
+
 
 def combinations(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of arguments; one that is a list is a choice of values."""

@@ -14,7 +14,7 @@ from pipeline.artifacts.images import OOD_ROLES
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.errors import UserError
 from pipeline.evaluation.detectors import Scorer, fit
-from pipeline.evaluation.grid import combinations, detector_of, label
+from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
 from pipeline.evaluation.metrics import accuracy, ood_metrics
 
 Options = Mapping[str, dict[str, Any]]
@@ -47,26 +47,40 @@ def _candidates(files: Mapping[str, OutputFile], head: Head | None, detectors: O
             raise UserError(f"{file.path}: no column {min(missing)!r}, which test.parquet has; write it for every set")
     if twice := {detector_of(name) for name in given} & set(detectors):
         raise UserError(f"score.detectors: {min(twice)} is a column of the outputs too; drop it, or rename the column")
-    train, val = (files[split].load() if split in files else None for split in ("train", "val"))
+    loaded = {split: files[split].load() for split in ("train", "val") if split in files}
+    for split, own in loaded.items():
+        _check_classes(files[split], own, _classes(files))
     found = {
-        label(name, options): fit(name, options, train, val, head)
+        label(name, options): fit(name, options, loaded.get("train"), loaded.get("val"), head)
         for name, choices in detectors.items()
         for options in combinations(choices)
     }
     return found | {name: lambda outputs, name=name: outputs.scores[name] for name in given}
 
 
-def _scores(file: OutputFile, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+def _classes(files: Mapping[str, OutputFile]) -> int:
+    """The classes of a model, by its outputs on the test images."""
+    return next(files["test"].batches()).logits.shape[1]
+
+
+def _check_classes(file: OutputFile, outputs: Outputs, expected: int) -> None:
+    if (found := outputs.logits.shape[1]) != expected:
+        problem = f"logits of {found} classes, expected {expected} as in test.parquet"
+        raise UserError(f"{file.path}: {problem}; write the outputs of one model")
+
+
+def _scores(file: OutputFile, scorers: Mapping[str, Scorer], classes: int) -> pd.DataFrame:
     """Scores of one set, read piece by piece: key, and a column a scorer."""
-    return pd.concat([_piece(file, outputs, scorers) for outputs in file.batches()], ignore_index=True)
+    return pd.concat([_piece(file, outputs, scorers, classes) for outputs in file.batches()], ignore_index=True)
 
 
-def _piece(file: OutputFile, outputs: Outputs, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+def _piece(file: OutputFile, outputs: Outputs, scorers: Mapping[str, Scorer], classes: int) -> pd.DataFrame:
+    _check_classes(file, outputs, classes)
     columns: dict[str, Any] = {"set": file.name, "role": file.role, "key": outputs.keys}
     for name, scorer in scorers.items():
         columns[name] = scorer(outputs)
         if not np.isfinite(columns[name]).all():
-            raise UserError(f"{file.path}: {name}: not finite; drop it from score.detectors")
+            raise UserError(f"{file.path}: {name}: not finite; drop it from score.detectors, or from the outputs")
     return pd.DataFrame(columns)
 
 
@@ -83,13 +97,11 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
         return {name: keys[0] for name, keys in of.items()}
     groups = [[file for file in files.values() if file.role == role] for role in OOD_ROLES["val"]]
     if "val" not in files or not any(groups):
-        raise UserError(
-            f"score.detectors.{detector_of(next(iter(several)))}: several values and no OOD validation set to choose "
-            "by; name one value, or give sets under prepare.folder.val_near or prepare.folder.val_far"
-        )
-    known = _scores(files["val"], several)
+        raise UserError(f"score.detectors.{detector_of(next(iter(several)))}: {NO_CHOICE}")
+    classes = _classes(files)
+    known = _scores(files["val"], several, classes)
     areas = [
-        pd.DataFrame([_areas(known, _scores(file, several), list(several)) for file in group]).mean()
+        pd.DataFrame([_areas(known, _scores(file, several, classes), list(several)) for file in group]).mean()
         for group in groups
         if group
     ]
@@ -110,13 +122,15 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
         detectors: name -> arguments; a list of values is a choice to be made on validation sets.
 
     Raises:
-        UserError: what a detector needs is not there, or scores are not finite, or all the same on ID images.
+        UserError: files of different numbers of classes, what a detector needs is not there, or scores are not finite,
+            or all the same on ID images.
     """
     candidates = _candidates(files, head, detectors)
     chosen = choose(candidates, files)
     names = list(chosen)
     scorers = {name: candidates[chosen[name]] for name in names}
-    scored = {name: _scores(file, scorers) for name, file in files.items() if name != "train"}
+    classes = _classes(files)
+    scored = {name: _scores(file, scorers, classes) for name, file in files.items() if name != "train"}
     for split in ("val", "test"):
         for name in names if split in scored else ():
             if scored[split][name].nunique() == 1:  # outliers may well all look the same to a classifier, ID images not

@@ -102,6 +102,35 @@ def flagged_decoded(scores: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
+def headline(summary: dict[str, Any], flagged: dict[str, Any], chosen: str) -> dict[str, Any]:
+    """The few numbers to compare runs by: recipe -> {id_accuracy, own, chosen}, means over seeds in percent.
+
+    `own` is the score a model ships with, `chosen` the detector of `choose_detector`; each has near_auroc, near_fpr95,
+    far_auroc, far_fpr95 and decoded_flagged, as far as there are such sets, and `own` only where there is such a score.
+
+    Args:
+        summary: of `summarise`, on test sets.
+        flagged: of `flagged_decoded`.
+    """
+    found: dict[str, Any] = {}
+    for recipe, entry in summary.items():
+        found[recipe] = {"id_accuracy": round(entry[chosen]["id_accuracy"]["mean"], 2)}
+        for label, detector in (("own", "own"), ("chosen", chosen)):
+            if detector in entry:
+                found[recipe][label] = _numbers(entry[detector], flagged.get(recipe, {}).get(detector))
+    return found
+
+
+def _numbers(entry: dict[str, Any], decoded: dict[str, float] | None) -> dict[str, float]:
+    numbers = {
+        f"{group}_{metric}": entry[group][metric]
+        for group in ("near", "far")
+        if group in entry
+        for metric in ("auroc", "fpr95")
+    } | ({"decoded_flagged": decoded} if decoded else {})
+    return {name: round(value["mean"], 2) for name, value in numbers.items()}
+
+
 def choose_detector(validation: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The detector to look at first: the best mean validation AUROC over recipes and groups, never test data.
 

@@ -16,7 +16,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import UserError
 from pipeline.params import Section
 
 WIDTH = 128  # of the estimators' hidden layers
@@ -100,21 +99,14 @@ class Bank:
 
     Args:
         vectors: float (n, d), standardised here.
-        parents: int64 (n, 2): the classes each was made from, twice the same or -1 where there is none.
-
-    Raises:
-        UserError: no vector has a parent.
+        parents: int64 (n, 2): the classes each was made from, twice the same or -1 where there is none; at least one
+            vector has one.
     """
 
     def __init__(self, vectors: Tensor, parents: Tensor, classes: int):
         self.vectors = (vectors - vectors.mean(dim=0)) / vectors.std(dim=0).clamp_min(1e-6)
         rows = [(parents == label).any(dim=1).nonzero().squeeze(1) for label in range(classes)]
         self.counts = torch.tensor([len(own) for own in rows], device=vectors.device)
-        if not self.counts.any():
-            raise UserError(
-                "information: none of the recipe's outliers was made from an ID class; name a method that has parents, "
-                "such as boundary or mixup"
-            )
         self.starts, self.rows = self.counts.cumsum(dim=0) - self.counts, torch.cat(rows)
 
     def has_partner(self, labels: Tensor) -> Tensor:

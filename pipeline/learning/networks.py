@@ -87,6 +87,17 @@ def backbone(network: str, channels: int) -> Any:
     raise UserError(f"network {network!r}: unknown; expected {KNOWN}")
 
 
+def timm_name(network: str) -> str:
+    """The NAME of a network `timm:NAME`.
+
+    Raises:
+        UserError: it is of another kind, for which there are no pretrained weights.
+    """
+    if not (match := TIMM.fullmatch(network)):
+        raise UserError(f"network {network!r}: pretrained weights are for timm:NAME alone")
+    return match[1]
+
+
 def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     """Give a classifier's backbone the weights that timm's authors or a user trained, whatever their classes were.
 
@@ -97,14 +108,13 @@ def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     Raises:
         UserError: another kind of network, or weights that do not fit it.
     """
-    if not (match := TIMM.fullmatch(network)):
-        raise UserError(f"network {network!r}: pretrained weights are for timm:NAME alone")
+    name = timm_name(network)
     import timm
 
     try:
         own = {"file": str(weights), "custom_load": False}
         options = {"in_chans": model.channels, "num_classes": 0, "pretrained_cfg_overlay": own}
-        made = timm.create_model(match[1], pretrained=True, **options)
+        made = timm.create_model(name, pretrained=True, **options)
         with safe_open(weights, "pt") as file:  # timm overlooks weights that are missing
             if missing := set(made.state_dict()) - set(file.keys()):
                 raise KeyError(f"{len(missing)} of its weights are missing, {min(missing)} for one")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.artifacts.dataset_json import audit_rows, separations
 from pipeline.evaluation.alarms import telltale
 
 SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
@@ -134,9 +135,9 @@ def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:
 
 def audit_frame(datasets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """What single statistics and a probe tell of each pair of image sets, AUROC in %, a row a pair."""
-    pairs = {name: found for about in datasets for name, found in about.get("audit", {}).items() if "probe" in found}
-    rows = [{"images": name} | {key: f"{value:.1f}" for key, value in found.items()} for name, found in pairs.items()]
-    return pd.DataFrame(rows)
+    rows = separations(audit_rows(datasets))
+    names = [name for name in rows[0] if name != "images"] if rows else []
+    return pd.DataFrame([{"images": row["images"]} | {name: f"{row[name]:.1f}" for name in names} for row in rows])
 
 
 def costs_frame(costs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

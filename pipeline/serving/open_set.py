@@ -5,23 +5,23 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.artifacts import models
 from pipeline.artifacts.files import read_json
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, first_problem
 from pipeline.learning.networks import Classifier
 from pipeline.learning.scores import SCORES
 from pipeline.params import Section
 
 
 class Detector(Section):
-    """The content of detector.json."""
+    """The content of detector.json; `id_pass_rate` is the share of ID validation images below the threshold, 0..1."""
 
     score: Literal["msp", "max-cosine"]
     threshold: float
-    id_true_positive_rate: float
+    id_pass_rate: float = Field(validation_alias=AliasChoices("id_pass_rate", "id_true_positive_rate"))  # its old name
 
 
 class OpenSetClassifier(nn.Module):
@@ -59,7 +59,9 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
     try:
         detector = Detector.model_validate(read_json(models.file(source, revision, "detector.json")))
     except ValidationError as error:
-        raise UserError(f"{source}: detector.json does not fit ({one_line(error)}); get the model again") from None
+        raise UserError(
+            f"{source}: detector.json: {first_problem(error)}; train the model again, or get a newer one"
+        ) from None
     return OpenSetClassifier(classifier, detector).to(Accelerator().device).eval()
 
 

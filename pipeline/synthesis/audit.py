@@ -83,19 +83,14 @@ def telltale(first: Tensor, second: Tensor) -> dict[str, float]:
     return found | {"probe": round(max(50.0, area), 2)}
 
 
-def diversity(latents: Tensor, pixels: Tensor) -> dict[str, float]:
-    """How much outliers repeat each other.
+def diversity(latents: Tensor, pixels: Tensor) -> tuple[float, int]:
+    """How much outliers repeat each other: the median distance of one to its nearest other, and the duplicates.
+
+    A duplicate has exactly the pixels of an earlier image: of three equal images two are duplicates.
 
     Args:
         latents: (n, d), in standard deviations of each dimension.
         pixels: uint8, (n, channels, size, size).
-
-    Returns:
-        `nearest`, the median distance of an outlier to its nearest other; `duplicates`, the number of images
-        whose pixels another one has too.
     """
-    distinct = len(torch.unique(pixels.flatten(1), dim=0))
-    return {
-        "nearest": round(float(kth_distance(latents, latents, 2).median()), 4),
-        "duplicates": len(pixels) - distinct,
-    }
+    nearest = kth_distance(latents, latents, 2).median()  # the image itself is the first
+    return round(float(nearest), 4), len(pixels) - len(torch.unique(pixels.flatten(1), dim=0))

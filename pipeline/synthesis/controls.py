@@ -17,6 +17,8 @@ from pipeline.synthesis.randomness import generator, normal
 
 # what data/controls may hold
 NAMES = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "synthetic-id", "decoded-id", "real")
+ID_IMAGES = ("synthetic-id", "decoded-id")  # further ID images, of their first parent's class; all others are outliers
+WITHOUT_PARENTS = ("noise", "real")
 GAUSSIAN_STD = 64.0  # grey levels around the middle grey
 SHARE = (0.3, 0.7)  # of the first image in a pixel mixture
 AREA = (0.25, 0.75)  # of the image that a cut-mix takes from the second

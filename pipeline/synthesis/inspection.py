@@ -1,10 +1,11 @@
 """What people look at of packed images: signs that tell them from ID images, their quality, their place on a map."""
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from torch import Tensor
 
+from pipeline.artifacts.dataset_json import Diversity, Separation
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.pictures import contact_sheet, map_of
 from pipeline.artifacts.pieces import evenly
@@ -16,16 +17,28 @@ from pipeline.synthesis.judging import BATCH, Judge, Judged
 GRID_CLASSES = 20  # classes shown in the class grid
 
 
-def shortcuts(judge: Judge, val_set: ImageSet, decoded: Tensor, groups: list[Judged]) -> dict[str, Any]:
-    """The audit: each method's accepted images against plain ID validation images and against decoded ones."""
-    report: dict[str, Any] = {}
+def audit_of(judge: Judge, val_pixels: Tensor, decoded: Tensor, groups: list[Judged]) -> list[Separation | Diversity]:
+    """The audit of each method's accepted images: what tells them from ID validation images, and their diversity.
+
+    Args:
+        val_pixels, decoded: the ID validation images as they are, and as the decoder shows them; uint8
+            (n, channels, size, size).
+    """
+    rows: list[Separation | Diversity] = []
     for judged in track(groups, "audit", len(groups)):
         own = judged.pixels[judged.accepted]
         vectors = judge.scaled(judged.found.raw_latents[judged.accepted])
-        report[f"decoded id against {judged.method}"] = audit.telltale(decoded, own)
-        report[f"id against {judged.method}"] = audit.telltale(val_set.pixels, own)
-        report[f"diversity of {judged.method}"] = audit.diversity(vectors, own)
-    return report
+        rows.append(separation(judged.method, "decoded", decoded, own))
+        rows.append(separation(judged.method, "id", val_pixels, own))
+        nearest, duplicates = audit.diversity(vectors, own)
+        rows.append({"kind": "diversity", "method": judged.method, "nearest": nearest, "duplicates": duplicates})
+    return rows
+
+
+def separation(method: str | None, reference: Literal["id", "decoded"], known: Tensor, pixels: Tensor) -> Separation:
+    """A row of the audit."""
+    found = audit.telltale(known, pixels)
+    return {"kind": "separation", "method": method, "reference": reference, "auroc": found}
 
 
 def measure_quality(judge: Judge, val_set: ImageSet, groups: list[Judged]) -> dict[str, dict[str, float]]:

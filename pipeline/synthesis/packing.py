@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.artifacts import outliers
+from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.files import write_json
 from pipeline.artifacts.outliers import Sample, encode_sample
@@ -52,7 +52,7 @@ class Packed:
             ]
         methods = {judged.method: _counts(judged, self.chosen[judged.method], rejected) for judged in self.groups}
         outliers.write_rejected(folder, rejected)
-        content = {"schema_version": outliers.SCHEMA_VERSION, "name": self.name, "methods": methods} | about
+        content = {"schema_version": dataset_json.SCHEMA_VERSION, "name": self.name, "methods": methods} | about
         content["shards"] = self.shards
         write_json(folder / "dataset.json", content)
         (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")

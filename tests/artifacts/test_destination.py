@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import outliers, sharing
+from pipeline.artifacts.dataset_json import SCHEMA_VERSION
 from pipeline.artifacts.destination import Kind, destination, others
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs, path_of, write
@@ -174,7 +175,7 @@ def test_a_failed_write_leaves_nothing(place: Path, error: type[BaseException]) 
 def save_model(folder: Path) -> None:
     torch.manual_seed(0)
     Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    detector = {"score": "msp", "threshold": -0.5, "id_true_positive_rate": 0.95}
+    detector = {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95}
     (folder / "detector.json").write_text(json.dumps(detector))
 
 
@@ -188,7 +189,7 @@ def save_dataset(folder: Path) -> None:
     }  # fmt: skip
     sample = encode_sample(np.zeros((1, 8, 8), np.uint8), np.zeros((4, 2, 2), np.float16), fields)
     about = {
-        "schema_version": 1, "name": "outliers", "licence": "other",
+        "schema_version": SCHEMA_VERSION, "name": "outliers", "licence": "other",
         "shards": outliers.pack(folder, "outliers", 1, lambda _: sample, 5),
         "methods": {"noise": {"packed": 1, "candidates": 1, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 2, "shape": [1, 8, 8]},

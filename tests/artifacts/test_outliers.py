@@ -77,7 +77,7 @@ def test_dataset_json_counts_and_checksums_hold(folder: Path) -> None:
     about = json.loads((folder / "dataset.json").read_text())
     index = pq.read_table(folder / "index.parquet").to_pylist()
     rejected = pq.read_table(folder / "rejected.parquet").to_pylist()
-    assert about["schema_version"] == 1
+    assert about["schema_version"] == 2
     for shard in about["shards"]:
         assert hashlib.sha256((folder / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
     assert sum(shard["samples"] for shard in about["shards"]) == len(index)
@@ -124,7 +124,7 @@ def samples(n: int) -> list[Sample]:
 def packed(folder: Path) -> Path:
     folder.mkdir()
     about = {
-        "schema_version": 1,
+        "schema_version": 2,
         "shards": outliers.pack(folder, "outliers", 5, samples(5).__getitem__, 2),
         "methods": {"noise": {"packed": 5, "candidates": 5, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 1, "shape": [1, 8, 8]},
@@ -159,7 +159,7 @@ def test_a_shard_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str)
 def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
     folder = packed(tmp_path / "set")
     (folder / "dataset.json").write_text('{"schema_version": 99}')
-    with pytest.raises(UserError, match="schema 99, expected 1"):
+    with pytest.raises(UserError, match="schema 99, expected 2"):
         outliers.verify(folder)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="not found"):
@@ -176,7 +176,7 @@ def test_another_schema_and_a_missing_set_are_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_dataset_json_is_named(tmp_path: Path, shards: object, words: str) -> None:
     folder = packed(tmp_path / "set")
-    (folder / "dataset.json").write_text(json.dumps({"schema_version": 1, "shards": shards}))
+    (folder / "dataset.json").write_text(json.dumps({"schema_version": 2, "shards": shards}))
     with pytest.raises(UserError, match=words):
         outliers.verify(folder)
 

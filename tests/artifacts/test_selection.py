@@ -13,6 +13,8 @@ from PIL import Image
 from pipeline.artifacts.selection import Selection
 from pipeline.errors import UserError
 from pipeline.learning.pools import whole
+from pipeline.schema import METHODS, _kinds
+from pipeline.synthesis.controls import NAMES
 
 
 def members(folder: Path, method: str) -> list[tuple[np.ndarray, np.ndarray, dict]]:
@@ -45,6 +47,14 @@ def test_further_id_images_keep_their_class(project: Path) -> None:
     selection = Selection([project / "data/controls"], {"synthetic-id": 20})
     expected = [fields["label"] for _, _, fields in members(project / "data/controls", "synthetic-id")[:20]]
     assert whole(selection)[1].tolist() == expected and not selection.has_outliers
+
+
+@pytest.mark.parametrize("method", [*METHODS, *NAMES])
+def test_what_the_images_are_is_known_from_the_name_of_our_methods(project: Path, method: str) -> None:
+    """`check` judges recipes by names, and `train` by what it reads: they agree."""
+    found = Selection([project / "data/outliers", project / "data/controls"], {method: 20})
+    kinds = {name: getattr(found, name) for name in ("has_outliers", "has_id_images", "has_parents")}
+    assert kinds == _kinds([method])
 
 
 def test_too_few_images_are_named(project: Path) -> None:

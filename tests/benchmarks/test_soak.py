@@ -43,7 +43,7 @@ def test_a_hundred_thousand_files(benchmark: BenchmarkFixture, tmp_path: Path) -
     photographs.mkdir()
     make_files(photographs)
     Classifier("resnet-20", {"kind": "linear"}, ["a", "b"], 32, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    write_json(folder / "detector.json", {"score": "msp", "threshold": -0.5, "id_true_positive_rate": 0.95})
+    write_json(folder / "detector.json", {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95})
     model, process = open_set.load(str(folder), None), psutil.Process()
     memory, pace, skipped = [], [], 0
 

@@ -150,9 +150,19 @@ def test_constant_scores_of_id_images_are_refused_and_those_of_an_ood_set_are_no
         score_model(outputs.find(model), None, {"msp": {}})
 
 
+@pytest.mark.parametrize("name", ["train", "val", "moon", "hill"])
+def test_outputs_of_another_number_of_classes_are_named(model: Path, name: str) -> None:
+    own = said(name)
+    narrow = replace(own, logits=own.logits[:, :2], labels=own.labels.clamp(max=1))
+    path = outputs.path_of(model, name, SETS[name][0])
+    outputs.write(path, [narrow])
+    with pytest.raises(UserError, match=f"{path}: logits of 2 classes, expected 3 as in test.parquet"):
+        score_model(outputs.find(model), outputs.load_head(model), {"msp": {}, "knn": {"k": [3, 5]}})
+
+
 BAD = {
-    "no column": (lambda table: table.drop_columns(["logits"]), "without columns \\['logits'\\]"),
-    "no rows": (lambda table: table.slice(0, 0), "0 rows"),
+    "no column": (lambda table: table.drop_columns(["logits"]), "no column logits"),
+    "no rows": (lambda table: table.slice(0, 0), "no rows"),
     "ragged": (
         lambda table: table.set_column(
             2, "logits", pa.array([[1.0]] * (len(table) - 1) + [[1.0, 2.0]], pa.list_(pa.float32()))

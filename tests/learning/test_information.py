@@ -8,7 +8,6 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.errors import UserError
 from pipeline.learning.information import (
     Bank,
     Club,
@@ -177,11 +176,6 @@ def test_partners_share_the_class_and_come_from_all_of_it() -> None:
     rows = (found.squeeze(1)[:, None] == bank.vectors.squeeze(1)[None]).nonzero()[:, 1]
     for label, expected in {0: {0, 1, 2, 3}, 1: {0, 1, 2, 3}, 2: {4, 5, 6, 7}}.items():
         assert set(rows[labels[paired] == label].tolist()) == expected
-
-
-def test_outliers_without_parents_are_refused() -> None:
-    with pytest.raises(UserError, match="none of the recipe's outliers was made from an ID class"):
-        Bank(torch.randn(4, 2), torch.full((4, 2), -1), 3)
 
 
 def test_vectors_are_pooled_latents_and_embeddings() -> None:

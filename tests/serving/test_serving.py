@@ -44,7 +44,7 @@ def save(
     )
     model.save_pretrained(folder)
     score = "msp" if head is LINEAR else "max-cosine"
-    write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_true_positive_rate": 0.95})
+    write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_pass_rate": 0.95})
     (folder / "README.md").write_text("# a card")
     return folder
 
@@ -200,24 +200,32 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
         rows.close()
 
 
+DETECTOR = '{"score": "msp", "threshold": 0.0, "id_pass_rate": 0.95}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("detector.json", "{", "not valid JSON"),
-        ("detector.json", '{"score": "msp"}', "detector.json does not fit"),
-        ("detector.json", '{"score": "energy", "threshold": 0.0, "id_true_positive_rate": 0.95}', "does not fit"),
+        ("detector.json", '{"score": "msp"}', "detector.json: threshold: Field required"),
+        ("detector.json", DETECTOR.replace("msp", "energy"), "detector.json: score: Input should be 'msp'"),
         ("detector.json", None, "not found"),
         ("model.safetensors", None, "no safetensors weights"),
         ("config.json", "{}", "cannot be loaded as a model"),
-        ("config.json", None, "cannot be loaded as a model"),
+        ("config.json", None, "config.json: not found"),
     ],
-)
+)  # fmt: skip
 def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content: str | None, words: str) -> None:
     (model / name).unlink()
     if content is not None:
         (model / name).write_text(content)
     with pytest.raises(UserError, match=words):
         open_set.load(str(model), None)
+
+
+def test_a_detector_from_before_its_rate_was_renamed_is_read(model: Path) -> None:
+    (model / "detector.json").write_text(DETECTOR.replace("id_pass_rate", "id_true_positive_rate"))
+    assert open_set.load(str(model), None).detector.id_pass_rate == 0.95
 
 
 def test_a_model_from_the_hub_needs_its_commit() -> None:
@@ -240,8 +248,7 @@ def test_preprocessing_as_tensors_is_pillows_to_the_last_bit(
 ) -> None:
     size = max(1, resize - cut)
     photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    image = Image.fromarray(photo).convert("L" if channels == 1 else "RGB")
-    expected = transforms.to_tensor(transforms.center_crop(transforms.resize(image, [resize]), [size]))
+    expected = torch.from_numpy(conform(np.moveaxis(photo, -1, 0), size, channels, resize).copy()) / 255
     found = Preprocess(resize, size, channels)(torch.from_numpy(photo)[None])[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 
@@ -281,7 +288,7 @@ def test_the_lines_of_the_card_say_what_predict_says(
     """Run as they stand, on a photograph that is neither square nor upright."""
     monkeypatch.chdir(tmp_path)
     folder = save(Path("FOLDER"), channels=channels, resize=20)
-    detector = {"score": "msp", "threshold": -0.5, "id_true_positive_rate": 0.95}
+    detector = {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95}
     about = {"recipe": "penumbra", "seed": 0, "settings": {}}
     card = model_card(about, ["cat", "dog", "élan"], (20, 16, channels), detector, 0.9)
     exif = Image.Exif()

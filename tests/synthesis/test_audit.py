@@ -51,5 +51,6 @@ def test_spectrum_of_a_wave_has_its_peak_at_its_frequency() -> None:
 def test_diversity() -> None:
     pixels = noise(10)
     latents = torch.arange(10.0)[:, None] * 2
-    assert audit.diversity(latents, pixels) == {"nearest": pytest.approx(2.0), "duplicates": 0}
-    assert audit.diversity(latents, torch.cat([pixels[:9], pixels[:1]]))["duplicates"] == 1
+    assert audit.diversity(latents, pixels) == (pytest.approx(2.0), 0)
+    repeated = torch.cat([pixels[:6], pixels[:1], pixels[:1], pixels[3:5]])  # one image three times, two images twice
+    assert audit.diversity(latents, repeated)[1] == len(repeated) - 6
