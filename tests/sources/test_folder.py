@@ -3,6 +3,7 @@
 import os
 import shutil
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from pipeline.artifacts.codec import encode_png
 from pipeline.errors import UserError
 from pipeline.sources import folder
 from pipeline.sources.collection import Collection
+
+pytestmark = pytest.mark.faults
+Fault = Callable[[str, str, str], None]
 
 
 def fill(path: Path, count: int, suffix: str = "png", start: int = 0) -> Path:
@@ -53,7 +57,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_class_folders_of_any_name_are_classes(tmp_path: Path) -> None:
+def test_class_folders_of_any_name_are_classes(tmp_path: Path, fault: Fault) -> None:
     names = ["my cat.1", "test", "train", "val", "[x] Ü", "__background__", "a::b", "-rf", "# no comment", "雪"]
     for name in names:
         fill(tmp_path / "[id] *photos::1" / name, 10, "jpg")
@@ -64,26 +68,29 @@ def test_class_folders_of_any_name_are_classes(tmp_path: Path) -> None:
         for item in items:
             assert item.key.split("/")[0] == found.classes[item.label]
             assert item.read() == (tmp_path / "[id] *photos::1" / item.key).read_bytes()  # the codec is kept
+    fault("images of one's own", "class folders of odd names, `train` and `a::b` among them", "classes of these names")
 
 
-def test_everything_below_a_class_folder_belongs_to_it(photos: Path) -> None:
+def test_everything_below_a_class_folder_belongs_to_it(photos: Path, fault: Fault) -> None:
     fill(photos / "cat/indoor/by night", 3)
     fill(photos / "dog/indoor", 4)
     found = load(photos)
     assert found.classes == ["cat", "dog"] and len(keys(found)) == 31
     assert "cat/indoor/by night/0.png" in keys(found)
+    fault("images of one's own", "folders inside class folders", "images of the class")
 
 
-def test_classes_and_images_may_be_links(photos: Path, tmp_path: Path) -> None:
+def test_classes_and_images_may_be_links(photos: Path, tmp_path: Path, fault: Fault) -> None:
     (photos / "bird").symlink_to(fill(tmp_path / "elsewhere", 11))
     (photos / "cat/linked.png").symlink_to(fill(tmp_path / "single", 1) / "0.png")
     (photos / "cat/round").symlink_to("..")
     found = load(photos)
     assert found.classes == ["bird", "cat", "dog"] and len(keys(found)) == 36
     assert "link to a folder that is read already" in found.notes[0]
+    fault("images of one's own", "a class that is a link, a link round in a circle", found.notes[0])
 
 
-def test_what_is_not_used_is_named(photos: Path) -> None:
+def test_what_is_not_used_is_named(photos: Path, fault: Fault) -> None:
     fill(photos / ".dog", 10)
     fill(photos, 12)
     for name in ("metadata.csv", "old.zip", "cat/notes.txt", "cat/._0.png", ".DS_Store"):
@@ -96,9 +103,10 @@ def test_what_is_not_used_is_named(photos: Path) -> None:
         ".zip: 1 (old.zip)", ".txt: 1 (cat/notes.txt)", "hidden: 3 (.DS_Store, .dog, ...)",
     ):  # fmt: skip
         assert part in note
+    fault("images of one's own", "images at the root, archive, metadata, hidden files", note)
 
 
-def test_every_class_folder_without_an_image_is_named(photos: Path) -> None:
+def test_every_class_folder_without_an_image_is_named(photos: Path, fault: Fault) -> None:
     (photos / "empty").mkdir()
     (photos / "texts").mkdir()
     (photos / "texts/a.txt").touch()
@@ -107,16 +115,20 @@ def test_every_class_folder_without_an_image_is_named(photos: Path) -> None:
     lines = str(error.value).splitlines()
     assert len(lines) == 2 and "empty: a class folder without a readable image; add some, or remove it" in lines[0]
     assert "texts: a class folder without a readable image, only .txt: 1 (a.txt)" in lines[1]
+    fault("images of one's own", "a class folder without an image", lines[1])
 
 
-def test_a_class_of_a_format_that_cannot_be_read_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_a_format_that_cannot_be_read_is_named(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     fill(photos / "bird", 12, "heic")
     assert load(photos).classes == ["bird", "cat", "dog"]
     monkeypatch.setattr("pipeline.sources.walk.suffixes", lambda: frozenset({".png"}))
     with pytest.raises(
         UserError, match=r"bird: a class folder without .*which needs pip install 'penumbra\[heic\]': 12"
-    ):
+    ) as error:
         load(photos)
+    fault("images of one's own", "a class of HEIC photographs without pillow-heif", str(error.value))
 
 
 def test_too_few_classes(tmp_path: Path) -> None:
@@ -127,16 +139,17 @@ def test_too_few_classes(tmp_path: Path) -> None:
         load(tmp_path / "id/only")
 
 
-def test_names_that_look_the_same(photos: Path) -> None:
+def test_names_that_look_the_same(photos: Path, fault: Fault) -> None:
     for kind in ("NFC", "NFD"):
         fill(photos / unicodedata.normalize(kind, "café"), 10)  # type: ignore[arg-type]
     with pytest.raises(
         UserError, match="two class folders are called café, in Unicode form NF[CD] and in NF[CD]; merge"
-    ):
+    ) as error:
         load(photos)
+    fault("images of one's own", "two classes that differ by Unicode form", str(error.value))
 
 
-def test_a_root_that_is_split_already_is_used_so(tmp_path: Path) -> None:
+def test_a_root_that_is_split_already_is_used_so(tmp_path: Path, fault: Fault) -> None:
     for split, count in (("train", 20), ("Validation", 5), ("test", 7)):
         for name in ("cat", "dog"):
             fill(tmp_path / "id" / split / name, count)
@@ -144,6 +157,7 @@ def test_a_root_that_is_split_already_is_used_so(tmp_path: Path) -> None:
     assert found.classes == ["cat", "dog"]
     assert {split: len(items) for split, items in found.splits.items()} == {"test": 14, "train": 40, "val": 10}
     assert "split already, and used so: " in found.notes[-1]
+    fault("images of one's own", "a root of train, val and test folders", found.notes[-1])
 
 
 @pytest.mark.parametrize(("there", "counts"), [
@@ -177,28 +191,33 @@ def test_splits_of_other_classes(tmp_path: Path) -> None:
         assert found.classes[item.label] == item.key.split("/")[0]
 
 
-def test_an_image_in_two_classes_stops_the_stage(photos: Path) -> None:
+def test_an_image_in_two_classes_stops_the_stage(photos: Path, fault: Fault) -> None:
     for i in range(5):
         shutil.copy(photos / f"dog/{i}.png", photos / f"cat/copy-{i}.png")
-    with pytest.raises(UserError, match=r"5 images are in two classes, the first of them cat/copy-0.png and dog/0.png"):
+    with pytest.raises(
+        UserError, match=r"5 images are in two classes, the first of them cat/copy-0.png and dog/0.png"
+    ) as error:
         load(photos)
+    fault("images of one's own", "an image in two classes", str(error.value))
 
 
-def test_copies_within_a_class_count_once(photos: Path) -> None:
+def test_copies_within_a_class_count_once(photos: Path, fault: Fault) -> None:
     for i in range(5):
         shutil.copy(photos / f"cat/{i}.png", photos / f"cat/copy-{i}.png")
     found = load(photos)
     assert len(keys(found)) == 24
     assert "left out 5 copies within a class (the first: cat/0.png and cat/copy-0.png)" in found.notes[-1]
+    fault("images of one's own", "copies within a class", found.notes[-1])
 
 
-def test_a_test_image_that_is_a_training_image_stops_the_stage(photos: Path, tmp_path: Path) -> None:
+def test_a_test_image_that_is_a_training_image_stops_the_stage(photos: Path, tmp_path: Path, fault: Fault) -> None:
     shutil.copytree(photos, tmp_path / "test")
     given_splits = {"train": str(photos), "test": str(tmp_path / "test")}
     with pytest.raises(
         UserError, match="24 images are in two splits, the first of them train: cat/0.png and test: cat/0"
-    ):
+    ) as error:
         load(given_splits)
+    fault("images of one's own", "test images that are training images", str(error.value))
 
 
 def test_ood_folders_have_no_labels_nested_or_not(photos: Path, tmp_path: Path) -> None:
@@ -216,11 +235,12 @@ def test_ood_folders_have_no_labels_nested_or_not(photos: Path, tmp_path: Path) 
     assert found.notes == [f"{tmp_path / 'flat'}: left out .txt: 1 (notes.txt)"]
 
 
-def test_names_that_are_no_unicode_are_keys(photos: Path) -> None:
+def test_names_that_are_no_unicode_are_keys(photos: Path, fault: Fault) -> None:
     (photos / "cat/0.png").rename(photos / "cat" / os.fsdecode(b"caf\xe9.png"))
     found = load(photos)
     assert r"cat/caf\xe9.png" in keys(found)
     pa.array(keys(found), pa.string())
+    fault("images of one's own", "a file name that is no UTF-8", "read under its name")
 
 
 def test_home_folders(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,43 +276,47 @@ def test_parquet_shards_are_one_set(how: str, inside: str, tmp_path: Path) -> No
             assert item.read() == written[int(item.key)] and item.label == int(item.key) % 2
 
 
-def test_parquet_shards_whose_names_are_splits(tmp_path: Path) -> None:
+def test_parquet_shards_whose_names_are_splits(tmp_path: Path, fault: Fault) -> None:
     for split, count in (("train", 40), ("validation", 10), ("test", 12)):
         table(tmp_path / f"set/data/{split}-00000-of-00001.parquet", count, start=count)
     found = load(tmp_path / "set")
     assert {split: len(items) for split, items in found.splits.items()} == {"train": 40, "val": 10, "test": 12}
+    fault("images of one's own", "parquet shards of three splits in a folder", found.notes[-1])
 
 
 @pytest.mark.parametrize("label", [-1, None, 2])
-def test_labels_that_are_hidden_or_of_no_class(label: int | None, tmp_path: Path) -> None:
+def test_labels_that_are_hidden_or_of_no_class(label: int | None, tmp_path: Path, fault: Fault) -> None:
     path = table(tmp_path / "images.parquet", 30)
     own = pq.read_table(path)
     labels = pa.array([0, 1, label, label] + [0] * 26, pa.int64())
     pq.write_table(own.set_column(1, own.schema.field("label"), labels), path)
     with pytest.raises(
         UserError, match=rf"2 rows, the first of them row 2, have no label \(the first: {label}\), expected 0 to 1"
-    ):
+    ) as error:
         load(path)
+    fault("images of one's own", f"label {label}", str(error.value))
 
 
-def test_rows_without_an_image(tmp_path: Path) -> None:
+def test_rows_without_an_image(tmp_path: Path, fault: Fault) -> None:
     path = table(tmp_path / "images.parquet", 30)
     own = pq.read_table(path)
     images = [
         {"bytes": None, "path": "x.png"} if i in (3, 5) else row for i, row in enumerate(own.column(0).to_pylist())
     ]
     pq.write_table(own.set_column(0, own.schema.field("image"), pa.array(images, own.schema.field("image").type)), path)
-    with pytest.raises(UserError, match="2 rows, the first of them row 3, hold no image"):
+    with pytest.raises(UserError, match="2 rows, the first of them row 3, hold no image") as error:
         load(path)
+    fault("images of one's own", "parquet rows without an image", str(error.value))
 
 
-def test_shards_of_other_classes(tmp_path: Path) -> None:
+def test_shards_of_other_classes(tmp_path: Path, fault: Fault) -> None:
     table(tmp_path / "set/a.parquet", 20)
     own = pq.read_table(table(tmp_path / "set/b.parquet", 20, start=1))
     metadata = {key: value.replace(b'"dog"', b'"cow"') for key, value in own.schema.metadata.items()}
     pq.write_table(own.replace_schema_metadata(metadata), tmp_path / "set/b.parquet")
-    with pytest.raises(UserError, match=r"b.parquet: classes \['cat', 'cow'\], expected those of .*a.parquet"):
+    with pytest.raises(UserError, match=r"b.parquet: classes \['cat', 'cow'\], expected those of .*a.parquet") as error:
         load(tmp_path / "set")
+    fault("images of one's own", "parquet shards of other classes", str(error.value))
 
 
 PLACES = ["cat/{}.png", "cat/in/{}.png", "dog/{}.png", "dog/in/deep/{}.JPG", "{}.png", "dog/.{}.png", "cat/{}.txt"]
