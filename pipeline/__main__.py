@@ -123,6 +123,8 @@ def _score(
     force: Force = False,
 ) -> None:
     if outputs is None:
+        if to or detectors or force:
+            raise UserError("score: --to, --detectors and --force are for --outputs; name the folder of the outputs")
         return _run("score")
     from pipeline.score import elsewhere
 
@@ -188,6 +190,7 @@ def predict(
     from pipeline.console import track
     from pipeline.serving import open_set
     from pipeline.serving import predict as serving
+    from pipeline.sources.walk import CLOSED
 
     inputs = [Path(path) for path in paths]
     target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
@@ -204,6 +207,8 @@ def predict(
         skipped += "error" in row
         if target is None or "error" in row:
             typer.echo(serving.line(row, json and target is None), err="error" in row and not json)
+    if closed := found.left_out.get(CLOSED):
+        raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
     if skipped:
         raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons stand above")
 

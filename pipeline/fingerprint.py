@@ -11,6 +11,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def named(content: dict[str, Any], key: str) -> Iterator[str]:
         value = value.get(part) if isinstance(value, dict) else None
     for item in value.values() if isinstance(value, dict) else [value]:
         if isinstance(item, str):
-            yield params.at_home(item)
+            with suppress(ValueError):  # nobody's home folder: `check` says so
+                yield params.at_home(item)
 
 
 def listing(path: Path) -> list[str]:
@@ -78,7 +80,8 @@ def listing(path: Path) -> list[str]:
         return [_line(path, path.name)]
     lines, entered = [], Entered(path)
     for folder, below, names in os.walk(path, followlinks=True):
-        below[:] = [name for name in sorted(below) if not entered(Path(folder, name))]
+        below[:] = [name for name in sorted(below) if name[0] != "." and not entered(Path(folder, name))]
+        names = [name for name in names if name[0] != "."]
         lines += [_line(Path(folder, name), os.path.relpath(Path(folder, name), path)) for name in sorted(names)]
     return lines
 
@@ -91,6 +94,14 @@ def _line(path: Path, name: str) -> str:
     return f"{name} {about.st_size} {about.st_mtime_ns}"
 
 
+def found_at(path: str) -> list[str]:
+    """A path that is there, or what a glob finds; nothing where it cannot be looked at."""
+    try:
+        return [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+    except OSError:
+        return []
+
+
 def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None:
     """SHA-256 of the listings of what params.yaml names for a stage; None where it names no local path.
 
@@ -101,7 +112,7 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
     lines = []
     for key in WATCHED.get(stage, []):
         for path in named(content, key):
-            places = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            places = found_at(path)
             lines += [line for place in places for line in (f"{key} {place}", *listing(Path(place)))]
             if not places and key.startswith("prepare."):
                 if last is not None:

@@ -76,7 +76,10 @@ def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[
     progress = track(range(total), "prepare", total)
     for name, role, items in sets:
         if not items:
-            raise UserError(f"set {name}: no image; check its folder under `prepare` in params.yaml")
+            raise UserError(
+                f"set {name}: no image; add images to its folder, or raise val_fraction or test_fraction of "
+                "prepare.folder where it is drawn"
+            )
         path, facts[name] = target / f"{name}.parquet", Facts()
         ordered = images.mixed(items) if name == "train" else items
         pictures = conformed(ordered, expected, facts[name], measured=name != "train")
@@ -125,7 +128,7 @@ def say_result(classes: list[str], about: dict[str, Any], facts: dict[str, Facts
     if grey := sum(own.made_grey for own in facts.values()):
         say(f"prepare: {grey} colour images became grey, for channels is 1")
     for name, own in about.items():
-        if copies := own.get("in_training"):
+        if copies := own.get("in_training") or own.get("audit", {}).get("in_training"):
             say(f"warning: {name}: {copies} of {own['count']} images have the pixels of an ID training image")
     for difference in differing:
         say(f"warning: partial: {difference}")

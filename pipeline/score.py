@@ -7,10 +7,11 @@ Why: by OpenOOD's definitions, in seconds and without a network: a changed detec
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import NonNegativeInt
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
 
 from pipeline import params
 from pipeline.artifacts import outputs
@@ -35,13 +36,24 @@ WRITTEN = (
 
 
 class Params(params.Section):
-    detectors: dict[str, dict[str, Any]]
-    resamples: NonNegativeInt
+    detectors: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=0, le=1_000_000)]
+
+    @field_validator("detectors")
+    @classmethod
+    def _values_to_choose(cls, detectors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, options in detectors.items():
+            if empty := [key for key, value in options.items() if value == []]:
+                raise ValueError(f"{name}.{empty[0]} is an empty list, expected values to choose from")
+        return detectors
 
 
 def _strangers(folder: Path) -> list[str]:
-    """Files of a folder of tables that `evaluate` does not write; raises UserError where it is none."""
-    read_json(folder / "summary.json")
+    """Files of a folder of tables that `evaluate` does not write; raises where it is none."""
+    missing = {name for name in WRITTEN[1:] if not (folder / name).is_file()}  # earlier runs wrote no headline
+    columns = set(pq.read_schema(folder / "scores.parquet").names)
+    if missing or not set(summaries.NAMES) <= columns or "validation_auroc" not in read_json(folder / "choice.json"):
+        raise ValueError("not the tables of a run")
     return others(folder, WRITTEN)
 
 
@@ -74,8 +86,14 @@ def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, P
     return sorted(found, key=lambda model: (order[model[0]], model[1]))
 
 
-def collect(models: list[tuple[str, int, Path]], detectors: dict[str, Any]) -> tuple[Frames, dict[str, Any]]:
-    """Scores of every image and ID accuracies of every model; and the arguments chosen, detector -> recipe -> seeds."""
+def collect(
+    models: list[tuple[str, int, Path]], detectors: dict[str, Any], theirs: bool
+) -> tuple[Frames, dict[str, Any]]:
+    """Scores of every image and ID accuracies of every model; and the arguments chosen, detector -> recipe -> seeds.
+
+    Args:
+        theirs: the outputs were made elsewhere, so that the columns that are taken for scores are named.
+    """
     scores, accuracies = [], []
     chosen: dict[str, Any] = {}
     given: set[str] = set()
@@ -88,8 +106,8 @@ def collect(models: list[tuple[str, int, Path]], detectors: dict[str, Any]) -> t
         accuracies += [own | {"split": split, "accuracy": value} for split, value in scored.accuracy.items()]
         for name, used in scored.chosen.items():
             chosen.setdefault(name, {}).setdefault(recipe, []).append(used)
-    if theirs := {name for name in given if name != "own" and "(" not in name}:  # `infer` writes these
-        say(f"score: columns of the outputs that are taken for scores: {', '.join(sorted(theirs))}")
+    if theirs and given:
+        say(f"score: columns of the outputs that are taken for scores: {', '.join(sorted(given))}")
     together = pd.concat(scores, ignore_index=True)
     categories = dict.fromkeys(("recipe", "set", "role"), "category")
     return {"scores": together.astype(categories), "accuracies": pd.DataFrame(accuracies)}, chosen
@@ -114,7 +132,7 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
 
 def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: Path) -> dict[str, Any]:
     """Score the models of a folder of outputs and write every table to another; gives the JSON tables by name."""
-    frames, chosen = collect(models_of(folder, recipes), settings.detectors)
+    frames, chosen = collect(models_of(folder, recipes), settings.detectors, theirs=recipes is None)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
     measured = summaries.measure(scores)
     validation = summaries.summarise(measured, accuracies, names, "val")

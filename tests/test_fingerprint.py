@@ -110,6 +110,15 @@ def test_globs_and_home_folders_are_read_as_the_stages_do(photos: Path, monkeypa
     assert changed(photos, before) == {"prepare"}
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 300, "photos/cat/0.png/x"])
+def test_paths_that_lead_nowhere_are_left_to_the_stage_that_reads_them(path: str, photos: Path) -> None:
+    settings = yaml.safe_load((photos / "params.yaml").read_text())
+    settings["prepare"]["folder"] |= {"id": path, "near": {}}
+    settings["autoencoder"]["source"] = path
+    (photos / "params.yaml").write_text(yaml.safe_dump(settings))
+    assert prints(photos)["prepare"]["files"] is None
+
+
 def test_an_edit_of_a_module_is_noticed_by_the_stages_that_import_it(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,7 +221,7 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     for name in ("outliers", "controls"):
         shutil.copytree(project / "data" / name, clone / "given" / name)
     needed = set(re.findall(r'"([a-z@]+)"', run(["dvc", "dag", "--dot", "report"], clone).stdout))
-    stages = ["prepare", "teacher", *(f"train@{name}" for name in RECIPES), "infer", "score", "report"]
+    stages = ["fingerprint", "prepare", "teacher", *(f"train@{name}" for name in RECIPES), "infer", "score", "report"]
     assert needed == set(stages)
     monkeypatch.chdir(clone)
     for stage in stages:

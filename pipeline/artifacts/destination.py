@@ -7,7 +7,7 @@ or an empty folder, or, with --force, an earlier output of the same kind, every 
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,11 @@ class Kind:
     name: str
     is_folder: bool
     strangers: Callable[[Path], list[str]]
+
+    @property
+    def article(self) -> str:
+        """For messages."""
+        return "an" if self.name[0] in "aeiou" else "a"
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,8 @@ class Destination:
         try:
             strangers = self.kind.strangers(self.path)
         except (UserError, ValueError, OSError):
-            raise UserError(
-                f"{self.path}: is there already and is not recognised as {self.kind.name}, so it is not replaced; "
-                "name another path, or move it away"
-            ) from None
+            what = f"is there already and is not recognised as {self.kind.article} {self.kind.name}"
+            raise UserError(f"{self.path}: {what}, so it is not replaced; name another path, or move it away") from None
         if strangers:
             names = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
             raise UserError(
@@ -76,18 +79,34 @@ class Destination:
         Raises:
             UserError: the place cannot be written, or something has come to be there meanwhile.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name[:50]}.") as beside:
-                yield (new := Path(beside) / self.path.name)
+        with ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                beside = tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name[:50]}.")
+                place = Path(stack.enter_context(beside))
+            except OSError as error:
+                raise unwritable(self.path, error) from None
+            try:
+                yield place / self.path.name
                 self.check()
-                if self.path.exists():
-                    self.path.replace(Path(beside) / "earlier")
-                new.replace(self.path)
-        except OSError as error:
-            if not is_unwritable(error):
-                raise
-            raise unwritable(self.path, error) from None
+                _swap(self.path, place / self.path.name, place / "earlier")
+            except OSError as error:
+                if not is_unwritable(error):
+                    raise
+                raise unwritable(self.path, error) from None
+
+
+def _swap(path: Path, new: Path, earlier: Path) -> None:
+    """Put what is new at a path, and what was there elsewhere; if that fails, back."""
+    there = path.exists()
+    if there:
+        path.replace(earlier)
+    try:
+        new.replace(path)
+    except BaseException:
+        if there:
+            earlier.replace(path)
+        raise
 
 
 def destination(typed: Path, kind: Kind, inputs: Iterable[Path] = (), force: bool = False) -> Destination:

@@ -147,6 +147,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run the stage that writes it, or `dvc pull`") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder that holds it") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); get the file again") from None
 

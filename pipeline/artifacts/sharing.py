@@ -33,7 +33,9 @@ BESIDE_SHARDS = (
 def _strangers(folder: Path) -> list[str]:
     """Files of an outlier dataset's folder that are not the dataset's; raises UserError where it is none."""
     about = outliers.verify(folder)
-    return others(folder, [*BESIDE_SHARDS, *(shard["name"] for shard in about["shards"])])
+    card = folder / "README.md"
+    edited = [card.name] if card.is_file() and card.read_text(encoding="utf-8") != dataset_card(about) else []
+    return edited + others(folder, [*BESIDE_SHARDS, *(shard["name"] for shard in about["shards"])])
 
 
 DATASET = Kind("outlier dataset", is_folder=True, strangers=_strangers)

@@ -45,6 +45,8 @@ def _candidates(files: Mapping[str, OutputFile], head: Head | None, detectors: O
     for file in files.values():
         if file.name != "train" and (missing := set(given) - set(file.score_names)):
             raise UserError(f"{file.path}: no column {min(missing)!r}, which test.parquet has; write it for every set")
+        if file.name != "train" and (extra := set(file.score_names) - set(given)):
+            raise UserError(f"{file.path}: a column {min(extra)!r}, which test.parquet has not; write it for every set")
     if twice := {detector_of(name) for name in given} & set(detectors):
         raise UserError(f"score.detectors: {min(twice)} is a column of the outputs too; drop it, or rename the column")
     loaded = {split: files[split].load() for split in ("train", "val") if split in files}

@@ -48,7 +48,7 @@ def _strangers(path: Path) -> list[str]:
     from google.protobuf.message import DecodeError
 
     try:
-        file = onnx.load(path, load_external_data=False)
+        file = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise ValueError(str(error)) from None
     if not {"classes", "threshold"} <= {entry.key for entry in file.metadata_props}:

@@ -1,7 +1,9 @@
 """Labelled images of a folder: a class is a folder directly under it, and everything below belongs to that class."""
 
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts.images import OOD_LABEL
@@ -14,6 +16,10 @@ SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+SPLIT_LIKE = re.compile(
+    r"(train|val|dev|eval|test|hold-?out)(ing|id|idation)?([ _-]?(set|split|data|images))?$", re.IGNORECASE
+)
+EXPLICITLY = "name the folder of each split, prepare.folder.id: {train: ..., val: ..., test: ...}"
 
 
 def split_folders(root: Path) -> dict[Split, Path]:
@@ -21,15 +27,32 @@ def split_folders(root: Path) -> dict[Split, Path]:
 
     It is split where one folder is named as the training set, another as validation or test set, and both have folders
     of a common name. A class may well be called `train`.
+
+    Raises:
+        UserError: it cannot be told which of the two it is.
     """
-    found: dict[Split, Path] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if split := SPLIT_NAMES.get(folder.name.lower()):
-            found.setdefault(split, folder)
-    if "train" not in found or len(found) < 2:
-        return {}
-    names = [{_composed(path.name) for path in folder.iterdir() if path.is_dir()} for folder in found.values()]
-    return found if all(names[0] & others for others in names[1:]) else {}
+    folders = [root / name for name in _folders(root)]
+    found = {SPLIT_NAMES[path.name.lower()]: path for path in folders if path.name.lower() in SPLIT_NAMES}
+    names = {split: set(map(_composed, _folders(folder))) for split, folder in found.items()}
+    if "train" in found and len(found) > 1 and all(names["train"] & own for own in names.values()):
+        for path in folders:
+            if path not in found.values() and walk(path).images:
+                raise UserError(f"{root}: is split, and {path.name} beside the splits has images too; {EXPLICITLY}")
+        return found
+    if folders and all(SPLIT_LIKE.match(path.name) for path in folders):
+        listed = ", ".join(path.name for path in folders)
+        raise UserError(f"{root}: folders named as splits ({listed}) without class folders in common; {EXPLICITLY}")
+    return {}
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def beside(root: Path, folders: Iterable[Path]) -> list[str]:
+    """A note of what lies beside the folders of a root that is split."""
+    names = sorted(path.name for path in root.iterdir() if path not in folders and not path.name.startswith("."))
+    return [printable(f"{root}: left out {', '.join(names)}, beside the splits")] if names else []
 
 
 def unlabelled(folder: Path) -> ImageList:
@@ -64,8 +87,10 @@ def labelled(root: Path) -> ImageList:
             )
     problems += _twins(root, classes)
     if len(classes) < 2 and not problems:
-        seen = f" beside {beside.summary()}" if beside.left_out else ""
-        problems = [f"{root}: found {len(classes)} classes{seen}, expected at least 2; give each class a folder"]
+        found_one = f"one class folder, {classes[0]}" if classes else "no class folder"
+        seen = f" (beside {beside.summary()})" if beside.left_out else ""
+        inner = f", or name {root / classes[0]} if its folders are the classes" if classes else ""
+        problems = [f"{root}: {found_one}{seen}, expected at least 2; give each class a folder{inner}"]
     if problems:
         raise UserError("\n  ".join(map(printable, problems)))
     return ImageList([printable(name) for name in classes], items, _notes(root, beside))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.artifacts.images import Role
 from pipeline.errors import UserError
@@ -15,7 +15,19 @@ from pipeline.sources.collection import Collection, ImageList, Item, OODSet, Spl
 from pipeline.sources.splits import halves, stratified, three_ways
 
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+TAKEN = ("train", "val", "test", "decoded-test")  # names of sets that are there already
+
+
+def _is_free(name: str) -> str:
+    if name in TAKEN:
+        raise ValueError(f"{name!r} is the name of a set of ID images; choose another")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_is_free)]
+
+
+LARGEST = 10_000  # pixels of a side
 
 
 class Splits(Section):
@@ -36,8 +48,8 @@ class Settings(Section):
     val_far: dict[Name, LocalPath]
     val_fraction: Fraction
     test_fraction: Fraction
-    resize: Annotated[int, Field(ge=8)]
-    size: Annotated[int, Field(ge=8)]
+    resize: Annotated[int, Field(ge=8, le=LARGEST)]
+    size: Annotated[int, Field(ge=8, le=LARGEST)]
     channels: Literal[1, 3]
 
     @model_validator(mode="after")
@@ -56,9 +68,13 @@ def load(settings: Settings, seed: int) -> Collection:
     """
     if settings.id is None:
         raise UserError("params.yaml: prepare.folder.id is null; set it to a folder of class folders, or to a parquet")
-    given = _given(settings.id)
-    found = _use(given, settings, seed) if given else _draw(str(settings.id), settings, seed)
-    ood, notes = _ood(settings, seed)
+    try:
+        given = _given(settings.id)
+        found = _use(given, settings, seed) if given else _draw(str(settings.id), settings, seed)
+        ood, notes = _ood(settings, seed)
+    except OSError as error:
+        where = error.filename or _name(settings.id)
+        raise UserError(f"{where}: cannot be read ({error.strerror}); check the path and its permissions") from None
     return replace(found, ood=ood, notes=found.notes + notes)
 
 
@@ -70,7 +86,10 @@ def _given(own: str | Splits) -> dict[Split, ImageList]:
     if files := parquet.split_shards(parquet.shards(Path(own))):
         return {split: parquet.read(shards, labelled=True) for split, shards in files.items()}
     folders = class_folders.split_folders(Path(own)) if Path(own).is_dir() else {}
-    return {split: _read(str(folder), labelled=True) for split, folder in folders.items()}
+    found = {split: _read(str(folder), labelled=True) for split, folder in folders.items()}
+    if found:
+        found["train"].notes.extend(class_folders.beside(Path(own), folders.values()))
+    return found
 
 
 def _use(given: Mapping[Split, ImageList], settings: Settings, seed: int) -> Collection:
@@ -84,13 +103,17 @@ def _use(given: Mapping[Split, ImageList], settings: Settings, seed: int) -> Col
     copies.refuse(twins, _name(settings.id))
     if twins:
         notes.append(f"{_name(settings.id)}: {len(twins)} copies within a class, kept (the first: {twins[0].pair})")
-    for split, found in given.items():
-        if lacking := [name for name in classes if name not in found.classes]:
-            notes.append(f"{split}: no image of {', '.join(lacking)}")
-    if "test" not in splits:
-        splits |= stratified(splits["train"], {"test": settings.test_fraction}, "train", seed)
+    for split, items in splits.items():
+        there = {item.label for item in items}
+        if lacking := ", ".join(name for label, name in enumerate(classes) if label not in there):
+            if split == "train":
+                raise UserError(f"train: no image of {lacking}; add some, or take the class out")
+            notes.append(f"{split}: no image of {lacking}")
+    if "test" not in splits:  # a copy could come to be on both sides
+        train = copies.different(splits["train"])
+        splits |= stratified(train, {"test": settings.test_fraction}, "train", seed)
     if "val" not in splits:
-        splits |= stratified(splits["test"], {"val": settings.val_fraction}, "test", seed)
+        splits |= stratified(copies.different(splits["test"]), {"val": settings.val_fraction}, "test", seed)
     return Collection(classes, splits, {}, notes)
 
 
@@ -142,30 +165,43 @@ def _ood(settings: Settings, seed: int) -> tuple[dict[str, OODSet], list[str]]:
         ("near", "val-near", settings.near, settings.val_near), ("far", "val-far", settings.far, settings.val_far),
     ]  # fmt: skip
     for role, choice_role, tests, choices in pairs:
+        _refuse_other_names(tests, choices)
         for name, path in tests.items():
             items = read(path)
-            if choices.get(name) == path:
+            if _same(choices.get(name), path):
                 items, held_out = halves(items, seed)
                 add(f"{name}-val", choice_role, held_out)
             add(name, role, items)
         for name, path in choices.items():
-            if tests.get(name) != path:
+            if not _same(tests.get(name), path):
                 add(name, choice_role, read(path))
     return sets, notes
+
+
+def _same(one: str | None, other: str) -> bool:
+    return one is not None and Path(one).resolve() == Path(other).resolve()
+
+
+def _refuse_other_names(tests: Mapping[str, str], choices: Mapping[str, str]) -> None:
+    """Stop at images that are for testing and, by another name, for choices."""
+    for name, path in choices.items():
+        for other, tested in tests.items():
+            if other != name and _same(tested, path):
+                raise UserError(
+                    f"params.yaml: prepare.folder: {path} is for testing ({other}) and for choices ({name}); give both "
+                    "one name, and each gets a half"
+                )
 
 
 def _read(place: str, labelled: bool) -> ImageList:
     path = Path(place)
     if files := parquet.shards(path):
-        return parquet.read(files, labelled)
+        found = parquet.read(files, labelled)
+        if labelled and len(found.classes) < 2:
+            raise UserError(f"{path}: one class, {', '.join(found.classes)}, expected at least 2")
+        return found
     if not path.is_dir():
         raise UserError(
             f"{path}: not a folder, nor parquet files; set it under `prepare.folder` in params.yaml to your images"
         )
-    try:
-        found = class_folders.labelled(path) if labelled else class_folders.unlabelled(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    if labelled and len(found.classes) < 2:
-        raise UserError(f"{path}: found {len(found.classes)} classes, expected at least 2")
-    return found
+    return class_folders.labelled(path) if labelled else class_folders.unlabelled(path)

@@ -2,6 +2,7 @@
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,34 +13,64 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts.images import OOD_LABEL
 from pipeline.errors import UserError, one_line
-from pipeline.sources.class_folders import SPLIT_NAMES
+from pipeline.sources.class_folders import EXPLICITLY, SPLIT_NAMES
 from pipeline.sources.collection import ImageList, Item, Split
 from pipeline.sources.walk import walk
 
-SHARD = re.compile(r"(.+)-\d+-of-\d+")  # train-00000-of-00002, as the Hub names them
+SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)")  # train-00000-of-00002, as the Hub names them
 
 
 def shards(path: Path) -> list[Path]:
     """The parquet files of a path, sorted: itself, a glob's, or those of a folder without images; else none.
 
     A folder may hold them in folders, as a set's repository on the Hub does.
+
+    Raises:
+        UserError: a shard is missing, by the number that their names give.
     """
     if path.suffix == ".parquet" and path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
-        return [] if found and walk(path).images else found
-    return sorted(Path(name) for name in glob.glob(str(path), recursive=True) if name.endswith(".parquet"))  # noqa: PTH207
+        files = [file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path))]
+        found = [] if files and walk(path).images else sorted(files)
+    else:
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if name.endswith(".parquet"))  # noqa: PTH207
+    _check_complete(found)
+    return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _check_complete(files: Sequence[Path]) -> None:
+    counts = Counter((file.parent, shard[1], int(shard[3])) for file in files if (shard := SHARD.fullmatch(file.stem)))
+    for (folder, name, expected), count in counts.items():
+        if count != expected:
+            raise UserError(f"{folder / name}: {count} shards of {expected} are there; get the others")
 
 
 def split_shards(files: Sequence[Path]) -> dict[Split, list[Path]]:
-    """The files of each split by their names; empty where they do not name a training set and another one."""
+    """The files of each split by their names or folders; empty where they do not name a training set and another one.
+
+    Raises:
+        UserError: a file beside them belongs to no split.
+    """
     found: dict[Split, list[Path]] = {}
+    others = []
     for file in files:
         shard = SHARD.fullmatch(file.stem)
-        if split := SPLIT_NAMES.get(shard[1] if shard else file.stem):
+        names = [shard[1] if shard else file.stem, file.parent.name]
+        split = next((SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES), None)
+        if split:
             found.setdefault(split, []).append(file)
-    return found if "train" in found and len(found) > 1 else {}
+        else:
+            others.append(file)
+    if "train" not in found or len(found) < 2:
+        return {}
+    if others:
+        raise UserError(f"{others[0]}: is beside files of {', '.join(found)} and belongs to none; {EXPLICITLY}")
+    return found
 
 
 def read(files: Sequence[Path], labelled: bool) -> ImageList:

@@ -14,6 +14,7 @@ from pipeline.sources.links import Entered
 JUNK = ("__MACOSX", "@eaDir")  # folders that macOS and Synology add beside people's images
 HEIC, AVIF = "pip install 'penumbra[heic]'", "Pillow 11.3 or later"
 NEEDED = {".heic": HEIC, ".heif": HEIC, ".hif": HEIC, ".avif": AVIF}  # to read files of these suffixes
+CLOSED = "folder that cannot be opened"
 EXAMPLES = 2  # names that are shown of each reason
 
 
@@ -88,5 +89,5 @@ def _entries(place: Path, folder: Path, found: Found) -> list[os.DirEntry[str]]:
         with os.scandir(place) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError:
-        found.leave_out("folder that cannot be opened", place.relative_to(folder).as_posix())
+        found.leave_out(CLOSED, place.relative_to(folder).as_posix())
         return []

@@ -149,7 +149,7 @@ def test_an_earlier_output_goes_with_force_alone_and_only_if_all_of_it_is_ours(p
     (place / "note").write_text("ours")
     with destination(place / "note", FILE, force=True).writing() as path:
         path.write_text("theirs")
-    with pytest.raises(UserError, match="not recognised as note"):
+    with pytest.raises(UserError, match="not recognised as a note"):
         destination(place / "note", FILE, force=True)
 
 
@@ -264,8 +264,40 @@ def test_scores_beside_the_outputs_are_replaced_for_nobody_typed_their_path(prep
     assert (prepared / "outs-metrics/mine.txt").read_text() == "precious"
 
 
+def test_tables_of_the_same_names_are_not_taken_for_ours(prepared: Path) -> None:
+    (prepared / "outs-metrics").mkdir()
+    (prepared / "outs-metrics/summary.json").write_text('{"mine": 1}')
+    (prepared / "outs-metrics/roc.csv").write_text("mine")
+    done = CliRunner().invoke(app, ["score", "--outputs", "outs"])
+    assert done.exit_code == 1 and "not recognised as a folder of tables" in str(done.exception)
+    assert (prepared / "outs-metrics/roc.csv").read_text() == "mine"
+
+
+def test_a_card_that_somebody_wrote_in_stays(prepared: Path) -> None:
+    assert CliRunner().invoke(app, COMMANDS["merge"]("all")).exit_code == 0
+    with (prepared / "all/README.md").open("a") as card:
+        card.write("What I found out about this set.")
+    done = CliRunner().invoke(app, [*COMMANDS["merge"]("all"), "--force"])
+    assert done.exit_code == 1 and "another origin (README.md)" in str(done.exception)
+
+
+def test_if_the_last_step_fails_the_earlier_output_comes_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "note").write_text("ours")
+    replace = Path.replace
+
+    def stopped(path: Path, target: Path) -> Path:
+        if path.name == "note" and path.parent != place:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with pytest.raises(KeyboardInterrupt), destination(place / "note", FILE, force=True).writing() as path:
+        path.write_text("new")
+        monkeypatch.setattr(Path, "replace", stopped)
+    assert (place / "note").read_text() == "ours"
+
+
 def test_a_table_of_other_columns_is_no_file_of_predictions(prepared: Path) -> None:
     pq.write_table(pa.table({"path": ["x"]}), "mine.parquet")
     done = CliRunner().invoke(app, [*COMMANDS["predict"]("mine.parquet"), "--force"])
-    assert done.exit_code == 1 and "not recognised as file of predictions" in str(done.exception)
+    assert done.exit_code == 1 and "not recognised as a file of predictions" in str(done.exception)
     assert pq.read_table("mine.parquet").column_names == ["path"]

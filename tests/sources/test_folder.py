@@ -133,9 +133,11 @@ def test_a_class_of_a_format_that_cannot_be_read_is_named(
 
 def test_too_few_classes(tmp_path: Path) -> None:
     fill(tmp_path / "id" / "only", 30)
-    with pytest.raises(UserError, match="found 1 classes, expected at least 2"):
+    with pytest.raises(
+        UserError, match=r"one class folder, only, expected at least 2; .*, or name .*only if its folders are"
+    ):
         load(tmp_path / "id")
-    with pytest.raises(UserError, match=r"found 0 classes beside image in no class folder: 30"):
+    with pytest.raises(UserError, match=r"no class folder \(beside image in no class folder: 30"):
         load(tmp_path / "id/only")
 
 
@@ -173,6 +175,36 @@ def test_a_split_that_is_missing_is_drawn(there: list[str], counts: dict[str, in
     assert len(drawn) == 80
 
 
+AMBIGUOUS = {
+    "flat test images": (["train/cat", "train/dog", "test"], "without class folders in common"),
+    "flat validation images too": (["train/cat", "train/dog", "test/cat", "test/dog", "val"], "without class folders"),
+    "classes in other letters": (["train/Cat", "train/Dog", "test/cat", "test/dog"], "without class folders in common"),
+    "no training images": (["val/cat", "val/dog", "test/cat", "test/dog"], "folders named as splits (test, val)"),
+    "other names of splits": (["train_set/cat", "test_set/cat"], "folders named as splits (test_set, train_set)"),
+    "images beside the splits": (["train/cat", "test/cat", "unknown"], "unknown beside the splits has images too"),
+    "two training folders": (["train/cat", "training/cat", "test/cat"], "train beside the splits has images too"),
+    "a class beside train and test": (["train/front", "test/front", "plane/front"], "plane beside the splits"),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_roots_that_may_be_split_or_not_stop_the_stage(name: str, tmp_path: Path, fault: Fault) -> None:
+    folders, words = AMBIGUOUS[name]
+    for folder_name in folders:
+        fill(tmp_path / "id" / folder_name, 3)
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "id")
+    assert words in str(error.value) and "prepare.folder.id: {train: ..." in str(error.value)
+    fault("images of one's own", f"splits: {name}", str(error.value))
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        fill(tmp_path / "id" / name, 10)
+    (tmp_path / "id/labels.csv").touch()
+    assert f"{tmp_path / 'id'}: left out labels.csv, beside the splits" in load(tmp_path / "id").notes
+
+
 def test_splits_of_other_classes(tmp_path: Path) -> None:
     for name in ("cat", "dog", unicodedata.normalize("NFC", "café")):
         fill(tmp_path / "train" / name, 10)
@@ -208,6 +240,26 @@ def test_copies_within_a_class_count_once(photos: Path, fault: Fault) -> None:
     assert len(keys(found)) == 24
     assert "left out 5 copies within a class (the first: cat/0.png and cat/copy-0.png)" in found.notes[-1]
     fault("images of one's own", "copies within a class", found.notes[-1])
+
+
+@pytest.mark.parametrize("there", [["train", "val"], ["train", "test"]])
+def test_a_copy_is_never_on_both_sides_of_a_split_that_is_drawn(there: list[str], tmp_path: Path) -> None:
+    for split in there:
+        for name in ("cat", "dog"):
+            fill(tmp_path / "id" / split / name, 20)
+            for i in range(20):
+                shutil.copy(
+                    tmp_path / "id" / split / name / f"{i}.png", tmp_path / "id" / split / name / f"copy-{i}.png"
+                )
+    found = load(tmp_path / "id")
+    contents = {split: {item.read() for item in items} for split, items in found.splits.items()}
+    assert not contents["train"] & contents["test"] and not contents["val"] & contents["test"]
+
+
+def test_a_class_without_a_training_image_stops_the_stage(tmp_path: Path) -> None:
+    train = table(tmp_path / "train.parquet", 30, [0] * 30)
+    with pytest.raises(UserError, match="train: no image of dog; add some, or take the class out"):
+        load({"train": str(train), "test": str(table(tmp_path / "test.parquet", 20, start=1))})
 
 
 def test_a_test_image_that_is_a_training_image_stops_the_stage(photos: Path, tmp_path: Path, fault: Fault) -> None:
@@ -282,6 +334,38 @@ def test_parquet_shards_whose_names_are_splits(tmp_path: Path, fault: Fault) -> 
     found = load(tmp_path / "set")
     assert {split: len(items) for split, items in found.splits.items()} == {"train": 40, "val": 10, "test": 12}
     fault("images of one's own", "parquet shards of three splits in a folder", found.notes[-1])
+
+
+def test_parquet_files_in_folders_of_splits(tmp_path: Path) -> None:
+    for i, split in enumerate(("train", "test")):
+        table(tmp_path / f"set/default/{split}/0000.parquet", 20, start=i)
+    table(tmp_path / "set/.cache/0000.parquet", 20, start=5)
+    found = load(tmp_path / "set")
+    assert {split: len(items) for split, items in found.splits.items()} == {"train": 20, "val": 4, "test": 16}
+
+
+def test_parquet_files_of_no_split_and_shards_that_are_missing(tmp_path: Path) -> None:
+    for i, name in enumerate(("Train", "Test", "extra")):
+        table(tmp_path / f"set/{name}.parquet", 20, start=i)
+    with pytest.raises(UserError, match="extra.parquet: is beside files of test, train and belongs to none"):
+        load(tmp_path / "set")
+    table(tmp_path / "part/train-00000-of-00002.parquet", 20)
+    with pytest.raises(UserError, match="part/train: 1 shards of 2 are there; get the others"):
+        load(tmp_path / "part")
+
+
+def test_the_same_images_are_not_tested_and_chosen_on_under_two_names(photos: Path, tmp_path: Path) -> None:
+    sky = str(fill(tmp_path / "sky", 9))
+    with pytest.raises(UserError, match=r"is for testing \(a\) and for choices \(b\); give both one name"):
+        load(photos, near={"a": sky}, val_near={"b": sky + "/../sky"})
+    found = load(photos, near={"a": sky}, val_near={"a": sky + "/"})
+    assert {name: len(ood.items) for name, ood in found.ood.items()} == {"a": 4, "a-val": 5}
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test", "decoded-test"])
+def test_names_of_ood_sets_that_are_taken(name: str, photos: Path) -> None:
+    with pytest.raises(ValueError, match="is the name of a set of ID images"):
+        settings(photos, near={name: "x"})
 
 
 @pytest.mark.parametrize("label", [-1, None, 2])
