@@ -60,6 +60,7 @@ def _run(stage: str, *arguments: str) -> None:
         raise UserError(
             f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
         )
+    processes.join()
     with alone(name) if processes.is_first() else nullcontext():
         if stage == STAGES[0]:  # every run has it: what is wrong further down shows now
             _check()

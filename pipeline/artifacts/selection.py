@@ -106,9 +106,11 @@ class Selection:
 
 
 def _index(folder: Path) -> Iterator[tuple[str, str, str, int]]:
-    columns = ["key", "shard", "method", "label"]
+    names = ["key", "shard", "method", "label"]
     try:
-        table = pq.read_table(folder / "index.parquet", columns=columns)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(folder / "index.parquet") as file:  # pq.read_table imports pandas
+            table = file.read(columns=names)
+        columns = [table.column(name).to_pylist() for name in names]
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"{folder / 'index.parquet'}: not readable ({error}); get the dataset again") from None
-    return zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+    return zip(*columns, strict=True)

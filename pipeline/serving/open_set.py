@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.learning.networks import Classifier
 from pipeline.learning.scores import SCORES
 from pipeline.params import Section
+from pipeline.processes import pick_device
 
 
 class Detector(Section):
@@ -60,7 +60,7 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
         detector = Detector.model_validate(read_json(models.file(source, revision, "detector.json")))
     except ValidationError as error:
         raise UserError(f"{source}: detector.json does not fit ({one_line(error)}); get the model again") from None
-    return OpenSetClassifier(classifier, detector).to(Accelerator().device).eval()
+    return OpenSetClassifier(classifier, detector).to(pick_device()).eval()
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms import functional as transforms
 
 from pipeline.errors import UserError
 
@@ -26,6 +25,8 @@ def conform(pixels: np.ndarray, name: str, size: int, channels: int, resize: int
         raise UserError(f"{name}: a colour image, expected grey; set prepare.folder.channels to 3, or convert it")
     if pixels.shape == (channels, size, size) and resize in (None, size):
         return pixels
+    from torchvision.transforms import functional as transforms  # seconds, for images of another form alone
+
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
     image = image.convert("L" if channels == 1 else "RGB")
     array = np.asarray(transforms.center_crop(transforms.resize(image, [resize or size]), [size, size]))
