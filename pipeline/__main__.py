@@ -72,6 +72,7 @@ def _run(stage: str, *arguments: str) -> None:
         raise UserError(
             f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
         )
+    processes.join()
     with alone(name) if processes.is_first() else nullcontext():
         if stage == "prepare":  # before any work: what is wrong further down shows now
             _check()

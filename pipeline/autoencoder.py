@@ -6,12 +6,10 @@ Why: outliers live in its latent space; one trained on the ID images does where 
 """
 
 from itertools import islice
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderKL
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -21,7 +19,11 @@ from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.console import say
 from pipeline.learning.loop import fit
+from pipeline.processes import pick_device
 from pipeline.synthesis import autoencoder as space
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 
 class Params(params.Section):
@@ -44,14 +46,14 @@ class Params(params.Section):
         return self
 
 
-def train(pixels: Tensor, settings: Params, seed: int) -> AutoencoderKL:
+def train(pixels: Tensor, settings: Params, seed: int) -> "AutoencoderKL":
     """Train a small autoencoder whose `scaling_factor` gives the training latents unit variance.
 
     Args:
         pixels: uint8, (n, channels, size, size).
     """
     set_seed(seed)
-    device = Accelerator().device
+    device = pick_device()
     model = space.small(pixels.shape[1], settings.size, settings.widths, settings.latent_channels).to(device)
     fit(
         model,
@@ -82,7 +84,9 @@ def main() -> None:
     if settings.source == "train":
         model = train(train_set.pixels, settings, seed)
     elif settings.source == "pixels":
-        model = space.PixelSpace(scaling_factor=float(1 / space.normalise(train_set.pixels, settings.size).std()))
+        from pipeline.synthesis.pixel_space import PixelSpace
+
+        model = PixelSpace(scaling_factor=float(1 / space.normalise(train_set.pixels, settings.size).std()))
     else:
         models.check_revision(settings.source, settings.revision)
         model = models.load(space.AnyAutoencoder, settings.source, revision=settings.revision)

@@ -6,7 +6,6 @@ Why: in hundreds of dimensions Gaussian noise hardly ever points at what an imag
 """
 
 import torch
-from accelerate import Accelerator
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.layout import LATENTS, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.learning.networks import Classifier
+from pipeline.processes import pick_device
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import randomness
 from pipeline.synthesis.crossing import cross
@@ -69,7 +69,7 @@ def main() -> None:
         leave_out("crossing")
         return
     encoded, running = latents.load(LATENTS / "train.arrow"), params.read("encode", space.Running)
-    device = Accelerator().device
+    device = pick_device()
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)
     teacher = models.load(Classifier, MODELS / "teacher").to(device)
     inputs = fingerprint(LATENTS / "train.arrow", MODELS / "autoencoder", MODELS / "teacher")

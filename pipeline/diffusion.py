@@ -9,12 +9,10 @@ has. So it learns from classes and from the teacher's features in turn.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers.training_utils import EMAModel
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline import params
@@ -26,10 +24,13 @@ from pipeline.console import say
 from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.loop import fit
 from pipeline.learning.networks import Classifier, features_of
-from pipeline.processes import check_divides, is_first
+from pipeline.processes import check_divides, is_first, pick_device
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
-from pipeline.synthesis.diffusion import ConditionalUNet, Prediction, Schedule, TrainingData
+from pipeline.synthesis.diffusion import Prediction, Schedule, TrainingData
+
+if TYPE_CHECKING:
+    from pipeline.synthesis.unet import ConditionalUNet
 
 CHECKPOINT = MODELS / ".diffusion.checkpoint"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,7 +51,7 @@ class Params(params.Section):
 
 def load_data() -> TrainingData:
     """The training latents with their labels and the teacher's features, on the device."""
-    device = Accelerator().device
+    device = pick_device()
     encoded, autoencoder = latents.load(LATENTS / "train.arrow"), models.load(AnyAutoencoder, MODELS / "autoencoder")
     teacher = models.load(Classifier, MODELS / "teacher").to(device)
     features = features_of(teacher, images.load_split(IMAGES, "train").pixels)
@@ -58,8 +59,10 @@ def load_data() -> TrainingData:
     return TrainingData(*(part.to(device) for part in (mean, std, encoded.labels, features)))
 
 
-def build(data: TrainingData, settings: Params) -> ConditionalUNet:
+def build(data: TrainingData, settings: Params) -> "ConditionalUNet":
     """An untrained model for the data; it standardises features by their statistics."""
+    from pipeline.synthesis.unet import ConditionalUNet
+
     model = ConditionalUNet(
         int(data.labels.max()) + 1, data.features.shape[1], data.mean.shape[1], data.mean.shape[-1], settings.widths,
         settings.schedule, settings.prediction,
@@ -69,8 +72,10 @@ def build(data: TrainingData, settings: Params) -> ConditionalUNet:
     return model.to(data.mean.device)
 
 
-def train(data: TrainingData, settings: Params, seed: int) -> tuple[ConditionalUNet, float]:
+def train(data: TrainingData, settings: Params, seed: int) -> tuple["ConditionalUNet", float]:
     """Train the model; its averaged weights, and the mean loss of the last quarter of training."""
+    from diffusers.training_utils import EMAModel
+
     check_divides("diffusion.batch", settings.batch)
     set_seed(seed)
     model = build(data, settings)

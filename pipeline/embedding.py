@@ -8,9 +8,8 @@ for an autoencoder; a diffusion model turns such features into latents that look
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from accelerate import Accelerator
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -22,11 +21,15 @@ from pipeline.artifacts.layout import IMAGES, MODELS
 from pipeline.artifacts.parts import fingerprint
 from pipeline.errors import UserError
 from pipeline.learning.networks import Classifier, features_of
+from pipeline.processes import pick_device
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, SamplingSteps
+from pipeline.synthesis.diffusion import SamplerName, SamplingSteps
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
+
+if TYPE_CHECKING:
+    from pipeline.synthesis.unet import ConditionalUNet
 
 OURS = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
 Generator = Callable[[Outliers, range], Tensor]  # outlier vectors and their indices -> latents
@@ -54,7 +57,7 @@ class Params(Sampling):
         return self
 
 
-def our_generator(model: ConditionalUNet, settings: Params, seed: int) -> Generator:
+def our_generator(model: "ConditionalUNet", settings: Params, seed: int) -> Generator:
     """Our own diffusion model, conditioned on the outlier features themselves."""
 
     def generate(outliers: Outliers, indices: range) -> Tensor:
@@ -77,7 +80,7 @@ def stable_diffusion(settings: Params, classes: list[str], size: int, seed: int)
         safety_checker=None, requires_safety_checker=False,
     )  # fmt: skip
     return StableDiffusion(
-        pipeline.to(Accelerator().device), classes, settings.prompt, size, settings.steps, settings.guidance,
+        pipeline.to(pick_device()), classes, settings.prompt, size, settings.steps, settings.guidance,
         settings.batch, seed,
     )  # fmt: skip
 
@@ -99,7 +102,9 @@ def vectors_and_generator(
     """The space to sample in, a vector for each training image, and what turns its vectors into latents."""
     features = features_of(teacher, train_set.pixels)
     if settings.generator == OURS:
-        model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
+        from pipeline.synthesis.unet import ConditionalUNet
+
+        model = models.load(ConditionalUNet, MODELS / "diffusion").to(pick_device())
         return features, our_generator(model, settings, seed)
     generator = stable_diffusion(settings, train_set.classes, params.read("autoencoder.size", int), seed)
     return align(features, train_set.labels, generator.tokens, seed), generator
@@ -111,7 +116,7 @@ def main() -> None:
         leave_out("embedding")
         return
     train_set = images.load_split(IMAGES, "train")
-    teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
+    teacher = models.load(Classifier, MODELS / "teacher").to(pick_device())
     vectors, generate = vectors_and_generator(train_set, teacher, settings, seed)
     sampler = Sampler(vectors, train_set.labels, settings, seed, "embedding")
     autoencoder = models.load(AnyAutoencoder, MODELS / "autoencoder")

@@ -6,8 +6,6 @@ Why: outliers are sampled around ID latents, and the filter's thresholds come fr
 only ever decoded, to see whether a classifier flags what merely went through the autoencoder.
 """
 
-from accelerate import Accelerator
-
 from pipeline import params
 from pipeline.artifacts import latents, models
 from pipeline.artifacts.files import replacing
@@ -17,7 +15,7 @@ from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
 from pipeline.artifacts.parts import Part, Parts, fingerprint, parts
 from pipeline.artifacts.pieces import Piece, by_file, pieces_of
 from pipeline.console import say
-from pipeline.processes import is_first
+from pipeline.processes import is_first, pick_device
 from pipeline.synthesis import autoencoder as space
 
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]
@@ -39,7 +37,7 @@ def _part(piece: Piece, columns: Part) -> Latents:
 
 def main() -> None:
     running, size = params.read("encode", space.Running), params.read("autoencoder.size", int)
-    autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(Accelerator().device)
+    autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(pick_device())
     pieces = [piece for path in PATHS for piece in pieces_of(ImageFile(path))]
 
     def encode(i: int) -> Part:

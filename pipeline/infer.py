@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -29,7 +28,7 @@ from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, label
 from pipeline.learning.networks import Classifier, as_images, predict
 from pipeline.learning.scores import SCORES
-from pipeline.processes import is_first
+from pipeline.processes import is_first, pick_device
 
 
 class Params(params.Section):
@@ -93,7 +92,7 @@ def model_folders() -> list[Path]:
 
 def load_model(folder: Path) -> Model:
     """A trained model from its folder, on the device."""
-    classifier = models.load(Classifier, folder).to(Accelerator().device)
+    classifier = models.load(Classifier, folder).to(pick_device())
     name = f"{folder.parent.name}/{folder.name}"
     return Model(name, classifier, read_json(folder / "detector.json")["score"])
 

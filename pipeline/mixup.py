@@ -6,10 +6,9 @@ Why: arXiv 2405.00631. A mixture looks like the ID data and is none of its class
 class with itself: the same sampler without the method, to tell what mixing adds.
 """
 
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import torch
-from accelerate import Accelerator
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -18,9 +17,13 @@ from pipeline.artifacts import models
 from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.layout import MODELS
 from pipeline.artifacts.parts import fingerprint
+from pipeline.processes import pick_device
 from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName, SamplingSteps
+from pipeline.synthesis.diffusion import SamplerName, SamplingSteps
+
+if TYPE_CHECKING:
+    from pipeline.synthesis.unet import ConditionalUNet
 
 
 class Params(params.Section):
@@ -41,7 +44,7 @@ class Params(params.Section):
 
 
 def draw(
-    model: ConditionalUNet, indices: range, parents: Tensor, share: Tensor, settings: Params, seed: int, stream: str
+    model: "ConditionalUNet", indices: range, parents: Tensor, share: Tensor, settings: Params, seed: int, stream: str
 ) -> Tensor:
     """Latents float32 (n, C, h, w) on the CPU of mixtures of `parents` (n, 2); i depends on (seed, stream, i) alone."""
     predict = mixing.predictor(
@@ -50,7 +53,7 @@ def draw(
     return diffusion.sample(model, predict, settings.sampler, settings.steps, seed, stream, indices)
 
 
-def mixtures(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
+def mixtures(model: "ConditionalUNet", autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
     """The method: pairs of different classes."""
 
     def sample(indices: range) -> Candidates:
@@ -61,7 +64,7 @@ def mixtures(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params,
     return sample
 
 
-def single_classes(model: ConditionalUNet, autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
+def single_classes(model: "ConditionalUNet", autoencoder: Autoencoder, settings: Params, seed: int) -> Method:
     """The control: each class with itself."""
     plain = settings.model_copy(update={"mode": "mean"})  # `sum` would double the class's embedding
 
@@ -75,9 +78,11 @@ def single_classes(model: ConditionalUNet, autoencoder: Autoencoder, settings: P
 
 
 def main() -> None:
+    from pipeline.synthesis.unet import ConditionalUNet
+
     settings, seed = params.read("mixup", Params), params.read("seed", int)
     autoencoder = models.load(AnyAutoencoder, MODELS / "autoencoder")
-    model = models.load(ConditionalUNet, MODELS / "diffusion").to(Accelerator().device)
+    model = models.load(ConditionalUNet, MODELS / "diffusion").to(pick_device())
     weights = fingerprint(MODELS / "diffusion", MODELS / "autoencoder")
     identity = {"settings": settings.model_dump(), "seed": seed, "models": weights}
     for name, method, count in (

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from accelerate import Accelerator
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from pipeline.artifacts.parts import fingerprint, parts, ranges
 from pipeline.console import track
 from pipeline.errors import like
 from pipeline.learning.networks import Classifier
-from pipeline.processes import is_first
+from pipeline.processes import is_first, pick_device
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import controls, cures, filters, inspection
 from pipeline.synthesis.controls import Control
@@ -84,7 +83,7 @@ class Shards:
         self.settings, self.seed, self.kept = settings, seed, kept
         self.train_set, self.val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
         self.latents = {split: latents.load(LATENTS / f"{split}.arrow") for split in ("train", "val", "test")}
-        device = Accelerator().device
+        device = pick_device()
         autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)
         teacher = models.load(Classifier, MODELS / "teacher").to(device)
         running = params.read("encode", space.Running)

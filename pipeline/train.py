@@ -2,27 +2,22 @@
 
 Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
 Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, README.md),
-data/curves/RECIPE/s<seed> (loss terms over time, by dvclive).
+data/curves/RECIPE/s<seed> (loss terms over time, see artifacts/curves.py).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
 """
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from accelerate import Accelerator
-from dvclive import Live
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pipeline import params
-from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing_together, unwritable, write_json
+from pipeline.artifacts import curves, images, models
+from pipeline.artifacts.files import replacing_together, write_json
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
@@ -31,13 +26,12 @@ from pipeline.artifacts.selection import Selection
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.learning.information import Bank, outlier_vectors
-from pipeline.learning.loop import Row
 from pipeline.learning.networks import Classifier, accuracy, predict, take_over
 from pipeline.learning.objective import Objective, Terms
 from pipeline.learning.pools import Pool, whole
 from pipeline.learning.scores import SCORES
 from pipeline.learning.training import Kept, Training, train_classifier, untrained
-from pipeline.processes import is_first
+from pipeline.processes import is_first, pick_device
 
 ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
 
@@ -134,7 +128,7 @@ def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:
     """The outliers that ID features are paired with: their latents, and the teacher's features of them."""
     raw_latents, parents = selection.latents()
     embeddings = predict(teacher, whole(selection)[0], batch)[1]
-    device = Accelerator().device
+    device = pick_device()
     return Bank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
 
 
@@ -146,28 +140,6 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     threshold = float(scores.quantile(ID_PASS_RATE))
     found = {"score": name, "threshold": threshold, "id_pass_rate": ID_PASS_RATE}
     return found, accuracy(logits, val_set.labels)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say in a line where dvclive, or the cache of DVC that it opens, cannot be written."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        raise unwritable(folder, error) from None
-
-
-def draw_curves(live: Live, row: Row) -> None:
-    """Add a row of the history to the curves on disk.
-
-    Raises:
-        UserError: they cannot be written.
-    """
-    live.step = int(row["step"])
-    with _writing(Path(live.dir)):
-        for name, value in row.items():
-            if name != "step":
-                live.log_metric(name, value)
 
 
 def save(model: Classifier, folder: Path, about: dict[str, Any], val_set: ImageSet, batch: int) -> float:
@@ -200,7 +172,7 @@ def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
     if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
         found.pools.append(settings.pool(selection, settings.auxiliary_batch))
     if recipe.distillation or recipe.information:
-        found.teacher = models.load(Classifier, MODELS / "teacher").to(Accelerator().device)
+        found.teacher = models.load(Classifier, MODELS / "teacher").to(pick_device())
         if recipe.information and selection is not None:
             found.bank = bank(selection, found.teacher, settings.batch)
     return found
@@ -212,15 +184,13 @@ def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredi
     model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], *about)
     if settings.start == "trunks":
         take_over(model, models.load(Classifier, trunk(seed)))
-    objective = Objective(recipe, model, found.teacher, found.bank).to(Accelerator().device)
-    with ExitStack() as stack:
-        kept = Kept(checkpoint, [recipe.model_dump(), found.inputs])
-        if is_first():
-            folder = CURVES / name / f"s{seed}"
-            with _writing(folder):
-                live = Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None)
-            kept = replace(kept, look=partial(draw_curves, stack.enter_context(live)))
-        train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
+    objective = Objective(recipe, model, found.teacher, found.bank).to(pick_device())
+    kept = Kept(checkpoint, [recipe.model_dump(), found.inputs])
+    if is_first():
+        folder = CURVES / name / f"s{seed}"
+        curves.start(folder)
+        kept = replace(kept, look=partial(curves.add, folder))
+    train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
     return model
 
 

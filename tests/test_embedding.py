@@ -5,8 +5,9 @@ import torch
 
 from pipeline import embedding
 from pipeline.synthesis.boundary import Outliers, Sampler
-from pipeline.synthesis.diffusion import ConditionalUNet, denoise, make_scheduler
+from pipeline.synthesis.diffusion import denoise, make_scheduler
 from pipeline.synthesis.randomness import normal
+from pipeline.synthesis.unet import ConditionalUNet
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import yaml
 from pipeline import mixup, schema
 from pipeline.artifacts import candidates, models
 from pipeline.artifacts.layout import CANDIDATES
-from pipeline.synthesis.diffusion import ConditionalUNet
+from pipeline.synthesis.unet import ConditionalUNet
 from tests.conftest import toy_params
 
 

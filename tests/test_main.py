@@ -1,5 +1,7 @@
 """The command line as a person meets it."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import PRESETS, STAGES, app
+from pipeline.artifacts.dataset_json import SCHEMA_VERSION
 from pipeline.presets import compose
 from tests.conftest import ROOT
 
@@ -18,16 +21,43 @@ def test_help_lists_the_stages_in_order_with_a_line_each() -> None:
     assert [word for word in lines if word in STAGES] == list(STAGES)
 
 
-def test_help_imports_nothing_heavy() -> None:
+def imported_by(*arguments: str) -> set[str]:
+    """Modules that are loaded when a command, which has to succeed, is through."""
     code = (
-        "import sys, contextlib\n"
-        "sys.argv = ['penumbra', '--help']\n"
+        "import sys\n"
         "from pipeline.__main__ import main\n"
-        "with contextlib.suppress(SystemExit): main()\n"
-        "print(sorted({'torch', 'diffusers', 'numpy', 'pyarrow', 'matplotlib'} & set(sys.modules)))"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(*sys.modules)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "[]"
+    command = [sys.executable, "-c", code, *arguments]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert not {"torch", "diffusers", "numpy", "pyarrow", "matplotlib"} & imported_by("--help")
+
+
+def test_showing_a_dataset_needs_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "outliers-000000.tar").write_bytes(b"a shard")
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "shards": [{"name": "outliers-000000.tar", "sha256": hashlib.sha256(b"a shard").hexdigest(), "samples": 1}],
+        "methods": {"noise": {"packed": 1, "candidates": 2, "rejected": {"flat": 1}}},
+        "id": {"classes": ["a", "b"], "count": 10, "shape": [1, 8, 8]},
+        "licence": "cc0-1.0",
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    heavy = {"torch", "webdataset", "diffusers", "matplotlib", "sklearn", "pandas"}
+    assert not heavy & imported_by("outliers", "show", str(tmp_path))
+
+
+@pytest.mark.parametrize("module", ["boundary", "infer", "serving.predict", "artifacts.sharing", "shards"])
+def test_importing_a_module_imports_no_library_of_one_branch(module: str) -> None:
+    code = f"import sys, pipeline.{module}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    heavy = {"torch._dynamo", "torchvision", "diffusers", "pytorch_ood", "timm", "sklearn", "pandas", "matplotlib"}
+    assert not heavy & set(found.split())
 
 
 @pytest.mark.parametrize("stage", STAGES)

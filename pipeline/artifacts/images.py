@@ -17,8 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pyarrow.compute import field
-from pyarrow.dataset import dataset
 
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.layout import IMAGES
@@ -226,6 +224,9 @@ def pick(path: Path, keys: Sequence[str]) -> torch.Tensor:
     Raises:
         UserError: the file is missing or damaged, or an image is not in it.
     """
+    from pyarrow.compute import field  # here, for pyarrow.dataset imports pandas
+    from pyarrow.dataset import dataset
+
     try:
         table = dataset(path).to_table(columns=["image"], filter=field("image", "path").isin(list(keys)))
     except (pa.ArrowException, OSError, KeyError) as error:

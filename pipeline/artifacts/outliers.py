@@ -18,14 +18,12 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import webdataset as wds
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from pipeline.artifacts import dataset_json
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.files import sha256
-from pipeline.artifacts.parts import ranges
 from pipeline.console import track
 from pipeline.errors import UserError, first_problem, one_line
 from pipeline.processes import gather, is_first, share
@@ -111,6 +109,10 @@ def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], p
     Returns:
         name, sha256 and number of samples of each shard.
     """
+    import webdataset as wds  # here, for it and `parts` import torch, which `outliers show` does without
+
+    from pipeline.artifacts.parts import ranges
+
     pieces = {f"{name}-{number:06d}.tar": piece for number, piece in enumerate(ranges(count, per_shard))}
     rows, own = [], share(list(pieces))
     for shard in track(own, f"pack {name}", len(own)):
@@ -161,6 +163,8 @@ def read(folder: Path, about: dict[str, Any]) -> Iterator[tuple[str, Sample]]:
         UserError: a shard is not a tar of samples, a key is not one, a member is missing, or its JSON is of another
             form.
     """
+    import webdataset as wds
+
     classes = len(about["id"]["classes"])
     for path in (folder / shard["name"] for shard in about["shards"]):
         try:

@@ -4,18 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from sklearn.decomposition import PCA
 from torch import Tensor
-
-matplotlib.use("Agg")  # no display needed
-import matplotlib.pyplot as plt
 
 ROWS, COLUMNS = 3, 24  # images of a line of a contact sheet
 GAP = 1  # pixels between images
 SHOWN = 1500  # points of a map, of each kind
 ID_COLOUR, OUTLIER_COLOUR = "#9aa3af", "#c2410c"
+
+
+def _pyplot() -> Any:
+    """matplotlib.pyplot, imported by who draws: it takes a second."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no display needed
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def sheet(pixels: Tensor, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
@@ -35,6 +40,7 @@ def contact_sheet(path: Any, lines: Sequence[Mapping[str, Tensor]], rows: int = 
         path: a path or a binary file.
         rows: of images in a block.
     """
+    plt = _pyplot()
     figure = plt.figure(figsize=(9, (0.25 + 0.4 * rows) * len(lines)), layout="constrained")
     for part, blocks in zip(np.atleast_1d(figure.subfigures(len(lines), 1)), lines, strict=True):
         axes = part.subplots(1, len(blocks), squeeze=False)[0]
@@ -54,6 +60,9 @@ def map_of(path: Path, known: np.ndarray, groups: Mapping[str, np.ndarray]) -> N
         known: (n, d), ID vectors that the plane is fitted to.
         groups: title -> (m, d).
     """
+    from sklearn.decomposition import PCA  # two seconds that only a map pays
+
+    plt = _pyplot()
     plane = PCA(2, svd_solver="full").fit(known)
     figure, axes = plt.subplots(1, len(groups), figsize=(9, 9 / max(2, len(groups)) + 0.3), squeeze=False,
                                 sharex=True, sharey=True, layout="constrained")  # fmt: skip

@@ -1,9 +1,10 @@
 """Detectors with lists of arguments: every combination, each with a name of its own."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
-from sklearn.model_selection import ParameterGrid
+from pipeline.errors import UserError
 
 NO_CHOICE = (  # what is said of several combinations, where nothing decides between them
     "several values and no OOD validation set to choose by; name one value, or give sets under "
@@ -12,8 +13,16 @@ NO_CHOICE = (  # what is said of several combinations, where nothing decides bet
 
 
 def combinations(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of arguments; one that is a list is a choice of values."""
-    yield from ParameterGrid({key: value if isinstance(value, list) else [value] for key, value in options.items()})
+    """Every combination of arguments; one that is a list is a choice of values.
+
+    Raises:
+        UserError: a list is empty.
+    """
+    choices = {key: value if isinstance(value, list) else [value] for key, value in sorted(options.items())}
+    if empty := [key for key, values in choices.items() if not values]:
+        raise UserError(f"params.yaml: detectors: {empty[0]} is an empty list; give it a value, or leave it out")
+    for values in product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
 
 
 def label(name: str, options: dict[str, Any]) -> str:

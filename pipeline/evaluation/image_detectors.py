@@ -6,14 +6,12 @@ Adding one is one line in `IMAGE_DETECTORS`. A score is larger for OOD.
 from collections.abc import Callable
 from typing import Any
 
-from pytorch_ood.detector import ODIN
 from torch import Tensor
 
 from pipeline.errors import UserError
 
-IMAGE_DETECTORS: dict[str, Callable[..., Any]] = {  # of a function from images in 0..1 to logits
-    "odin": lambda model, **options: ODIN(model, **options),
-}
+# names to the classes of pytorch_ood.detector, which are given a function from images in 0..1 to logits
+IMAGE_DETECTORS = {"odin": "ODIN"}
 
 
 def build(name: str, options: dict[str, Any], model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -34,8 +32,10 @@ def build(name: str, options: dict[str, Any], model: Callable[[Tensor], Tensor])
         raise UserError(
             f"params.yaml: infer.detectors: unknown {name!r}; expected some of {', '.join(IMAGE_DETECTORS)}"
         )
+    from pytorch_ood import detector as detectors  # seconds of imports, and most runs name no such detector
+
     try:
-        detector = IMAGE_DETECTORS[name](model, **options)
+        detector = getattr(detectors, IMAGE_DETECTORS[name])(model, **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"params.yaml: infer.detectors.{name}: {options}: {error}; correct its options") from None
     return lambda images: detector.predict(images)

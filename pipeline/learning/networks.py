@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from pytorch_ood.model import WideResNet
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from pipeline.console import track
 from pipeline.errors import UserError, one_line
@@ -25,45 +23,14 @@ KNOWN = (
 BATCH = 500  # images that `features_of` takes at once
 
 
-class PooledWideResNet(WideResNet):
-    """pytorch-ood's wide residual network up to its pooled features, without dropout, for images of any size."""
-
-    def __init__(self, depth: int, width: int, channels: int):
-        super().__init__(1, depth=depth, widen_factor=width, drop_rate=0.0, in_channels=channels)
-        self.num_features = 64 * width
-        self.fc = nn.Identity()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.feature_maps(images).mean(dim=(2, 3))  # the network's own pooling takes 32 px alone
-
-
-class SmallImageResNet(ResNet):
-    """torchvision's ResNet with a 3x3 first convolution and no pooling after it, up to its pooled features.
-
-    Depth 18 is the CIFAR ResNet-18 of OpenOOD (`ResNet18_32x32`); 6n + 2 is the family of He et al. 2016, section
-    4.2 (three stages of 16, 32 and 64 channels), with 1x1 convolutions where its shortcuts change shape.
-    """
-
-    def __init__(self, depth: int, channels: int):
-        blocks, widths = ([2] * 4, [64, 128, 256, 512]) if depth == 18 else ([(depth - 2) // 6] * 3, [16, 32, 64])
-        super().__init__(BasicBlock, [1] * 4, zero_init_residual=False)
-        self.inplanes = widths[0]
-        self.conv1, self.maxpool = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.Identity()
-        self.bn1, self.fc, self.layer4 = nn.BatchNorm2d(widths[0]), nn.Identity(), nn.Identity()
-        for number, (count, width) in enumerate(zip(blocks, widths, strict=True), start=1):
-            setattr(self, f"layer{number}", self._make_layer(BasicBlock, width, count, stride=min(number, 2)))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.num_features = widths[-1]
-
-
 def backbone(network: str, channels: int) -> Any:
     """A network by name: images (n, channels, h, w) to pooled features (n, num_features), untrained.
 
     - `wrn-DEPTH-WIDTH`: pytorch-ood's wide residual network;
     - `resnet-18`, `resnet-20`, ...: for small images;
     - `timm:NAME`: any network of timm.
+
+    Each library is imported for its own networks alone: torchvision and timm take seconds to import.
 
     Raises:
         UserError: the name is unknown, or no such depth exists.
@@ -74,11 +41,15 @@ def backbone(network: str, channels: int) -> Any:
         and depth % 6 == 4
         and int(match[2])
     ):
+        from pipeline.learning.wide_resnet import PooledWideResNet
+
         return PooledWideResNet(depth, int(match[2]), channels)
     if (match := RESNET.fullmatch(network)) and int(match[1]) in (18, 20, 32, 44, 56, 110):
+        from pipeline.learning.small_resnet import SmallImageResNet
+
         return SmallImageResNet(int(match[1]), channels)
     if match := TIMM.fullmatch(network):
-        import timm  # two seconds that only its networks pay
+        import timm
 
         if timm.is_model(match[1]):
             network_of_timm = timm.create_model(match[1], in_chans=channels, num_classes=0)

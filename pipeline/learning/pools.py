@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from pipeline.learning.batches import batched, flip, positions, shift, windows
 from pipeline.learning.networks import as_images
+from pipeline.processes import pick_device
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -87,7 +87,7 @@ class Pool:
 
     def __init__(self, data: Pieces, batch: int, augmentation: Augmentation, in_memory: bool):
         self.data, self.batch, self.augmentation = data, batch, augmentation
-        self.device = Accelerator().device
+        self.device = pick_device()
         self.held = tuple(column.to(self.device) for column in whole(data)) if in_memory else None
 
     def draws(self, seed: int, start: int = 0) -> Iterator[Batch]:

@@ -7,7 +7,6 @@ from statistics import mean
 from typing import Annotated, Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,7 +19,7 @@ from pipeline.learning.networks import Classifier
 from pipeline.learning.objective import Objective
 from pipeline.learning.pools import Augmentation, Batch, Pieces, Pool
 from pipeline.params import Section
-from pipeline.processes import check_divides
+from pipeline.processes import check_divides, pick_device
 
 RECENT = 4  # looks at the accuracy that are averaged
 
@@ -163,4 +162,4 @@ def untrained(
     own = preprocessing
     mean, std = (own.mean, own.std) if own.mean and own.std else pool.statistics
     model = Classifier(settings.network, head, classes, size, channels, mean, std, own.resize)
-    return model.to(Accelerator().device).to(memory_format=torch.channels_last)
+    return model.to(pick_device()).to(memory_format=torch.channels_last)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 from pydantic import AliasChoices, Field, ValidationError
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from pipeline.errors import UserError, first_problem
 from pipeline.learning.networks import Classifier
 from pipeline.learning.scores import SCORES
 from pipeline.params import Section
+from pipeline.processes import pick_device
 
 
 class Detector(Section):
@@ -62,7 +62,7 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
         raise UserError(
             f"{source}: detector.json: {first_problem(error)}; train the model again, or get a newer one"
         ) from None
-    return OpenSetClassifier(classifier, detector).to(Accelerator().device).eval()
+    return OpenSetClassifier(classifier, detector).to(pick_device()).eval()
 
 
 @torch.no_grad()

@@ -8,11 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
@@ -55,10 +50,17 @@ def spectrum(pixels: Tensor) -> np.ndarray:
     return torch.stack(rings, dim=1).add(1e-3).log().numpy()
 
 
+def _auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """In percent."""
+    from sklearn.metrics import roc_auc_score  # here as below: scikit-learn takes two seconds to import
+
+    return 100 * float(roc_auc_score(labels, scores))
+
+
 def separation(first: np.ndarray, second: np.ndarray) -> float:
     """AUROC in percent, 50 to 100, of a number that tells two sets apart, whichever way round it runs."""
     labels = np.repeat([0, 1], [len(first), len(second)])
-    area = 100 * float(roc_auc_score(labels, np.concatenate([first, second])))
+    area = _auroc(labels, np.concatenate([first, second]))
     return round(max(area, 100 - area), 2)
 
 
@@ -71,6 +73,11 @@ def telltale(first: Tensor, second: Tensor) -> dict[str, float]:
     Returns:
         AUROC in percent, 50 to 100, by statistic; `probe` is cross-validated over 5 folds.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     labels = np.repeat([0, 1], [len(first), len(second)])
     pairs = {name: (measure(first).numpy(), measure(second).numpy()) for name, measure in STATISTICS.items()}
     found = {name: separation(*pair) for name, pair in pairs.items()}
@@ -79,7 +86,7 @@ def telltale(first: Tensor, second: Tensor) -> dict[str, float]:
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
-    area = 100 * float(roc_auc_score(labels, scores))
+    area = _auroc(labels, scores)
     return found | {"probe": round(max(50.0, area), 2)}
 
 

@@ -1,25 +1,28 @@
 """Between pixels, raw latents and latents. The only place that knows the autoencoder's scaling.
 
+diffusers takes longer to import than torch: what needs a model's class imports it, when it is called.
+
 - `pixels`: uint8, (n, channels, size, size), as the images are stored.
 - `raw_latents`: float32, (n, C, h, w), as the autoencoder gives and takes them; this is what is stored.
 - `latents`: raw latents shifted and scaled to about unit variance; this is what a diffusion model sees.
 """
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline.console import track
 from pipeline.learning.batches import shift, shuffled
 from pipeline.params import Section
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    from pipeline.synthesis.pixel_space import PixelSpace
 
 
 class Running(Section):
@@ -36,30 +39,7 @@ class Running(Section):
     precision: Literal["float32", "bfloat16"]
 
 
-class PixelSpace(ModelMixin, ConfigMixin):
-    """An autoencoder that changes nothing: its raw latents are the images, float in [-1, 1].
-
-    With it every method works in pixel space, as the label-mixup paper's does, and no decoder leaves its marks.
-
-    Args:
-        scaling_factor: brings the images to about unit variance.
-    """
-
-    @register_to_config
-    def __init__(self, scaling_factor: float = 1.0):
-        super().__init__()
-        self.place = nn.Parameter(torch.zeros(1))  # a model has a device, and weights to save
-
-    def encode(self, images: Tensor) -> SimpleNamespace:
-        """The images as `latents`."""
-        return SimpleNamespace(latents=images)
-
-    def decode(self, raw_latents: Tensor) -> SimpleNamespace:
-        """The raw latents as `sample`."""
-        return SimpleNamespace(sample=raw_latents)
-
-
-Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny | PixelSpace
+Autoencoder: TypeAlias = "AutoencoderKL | AutoencoderTiny | PixelSpace"
 
 
 class AnyAutoencoder:
@@ -68,8 +48,11 @@ class AnyAutoencoder:
     @staticmethod
     def from_pretrained(source: str, **options: Any) -> Autoencoder:
         """`PixelSpace`, or whatever `diffusers.AutoModel` finds."""
-        name = AutoModel.load_config(source, **options).get("_class_name")
-        kind: Any = PixelSpace if name == "PixelSpace" else AutoModel
+        from diffusers import AutoModel
+
+        kind: Any = AutoModel
+        if AutoModel.load_config(source, **options).get("_class_name") == "PixelSpace":
+            from pipeline.synthesis.pixel_space import PixelSpace as kind
         return kind.from_pretrained(source, use_safetensors=True, **options)
 
 
@@ -77,8 +60,10 @@ RESIZE = "bicubic, antialiased"  # between the images' size and the autoencoder'
 AUGMENT_PIXELS = 1  # shift while training: a small set is otherwise learned by heart
 
 
-def small(channels: int, size: int, widths: list[int], latent_channels: int) -> AutoencoderKL:
+def small(channels: int, size: int, widths: list[int], latent_channels: int) -> "AutoencoderKL":
     """An untrained `AutoencoderKL` that halves the size once for every width after the first."""
+    from diffusers import AutoencoderKL
+
     return AutoencoderKL(
         in_channels=channels,
         out_channels=channels,
@@ -146,10 +131,10 @@ def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, running: Running
         images, arithmetic = _prepare(autoencoder, normalise(chunk.to(autoencoder.device), size), running)
         with arithmetic:
             encoded = autoencoder.encode(images)
-        if isinstance(autoencoder, AutoencoderTiny | PixelSpace):
-            mean, std = encoded.latents, torch.zeros_like(encoded.latents)
-        else:
+        if hasattr(encoded, "latent_dist"):
             mean, std = encoded.latent_dist.mean, encoded.latent_dist.std
+        else:
+            mean, std = encoded.latents, torch.zeros_like(encoded.latents)
         means.append(mean.float().contiguous().cpu())
         stds.append(std.float().contiguous().cpu())
     return torch.cat(means), torch.cat(stds)

@@ -1,104 +1,42 @@
-"""A conditional diffusion model of latents, and its samplers."""
+"""A conditional diffusion model of latents, and its samplers.
+
+diffusers takes longer to import than torch: what makes a scheduler imports it, when it is called.
+"""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline.learning.batches import shuffled
 from pipeline.synthesis.randomness import normal, torch_generators
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+    from pipeline.synthesis.unet import ConditionalUNet
 
 TRAIN_STEPS = 1000  # T of the forward process (DDPM, Ho et al. 2020)
 SamplingSteps = Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
 Schedule = Literal["cosine", "linear"]
 Prediction = Literal["velocity", "epsilon"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
-Sampler: TypeAlias = DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler
+Sampler: TypeAlias = "DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler"
 Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents, timesteps -> prediction
 
 
-class ConditionalUNet(ModelMixin, ConfigMixin):
-    """A `UNet2DModel` that takes its condition as an embedding, so that conditions can be mixed before they go in.
-
-    One model serves every method: its condition is a class, features of the teacher, or nothing.
-
-    Args:
-        classes: number of ID classes, each a learned embedding that is added to the time's.
-        features: dimensions of the teacher's features.
-        channels: of the latents.
-        size: height and width of the latents.
-        widths: channels at each resolution; attention at the lowest.
-        schedule, prediction: see `noise_schedule`.
-    """
-
-    @register_to_config
-    def __init__(
-        self,
-        classes: int,
-        features: int,
-        channels: int,
-        size: int,
-        widths: list[int],
-        schedule: Schedule = "cosine",
-        prediction: Prediction = "velocity",
-    ):
-        super().__init__()
-        width = 4 * widths[0]
-        self.embedding = nn.Embedding(classes + 1, width)  # the last row stands for no condition
-        self.projection = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
-        self.feature_mean: Tensor
-        self.feature_std: Tensor
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_std", torch.ones(features))
-        levels = len(widths) - 1
-        self.unet = UNet2DModel(
-            sample_size=size,
-            in_channels=channels,
-            out_channels=channels,
-            layers_per_block=1,
-            block_out_channels=tuple(widths),
-            down_block_types=("DownBlock2D",) * levels + ("AttnDownBlock2D",),
-            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * levels,
-            norm_num_groups=8,
-            class_embed_type="identity",
-        )
-
-    def forward(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
-        """(n, C, h, w), (n,), (n, 4 * widths[0]) to a prediction (n, C, h, w)."""
-        return self.unet(noisy, timesteps, class_labels=embeddings).sample
-
-    def of_features(self, features: Tensor) -> Tensor:
-        """The condition of features (n, d) of the teacher."""
-        return self.projection((features - self.feature_mean) / self.feature_std)
-
-    def of_nothing(self, count: int) -> Tensor:
-        """`count` times the condition that says nothing."""
-        return self.embedding.weight[-1].expand(count, -1)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of one latent."""
-        return self.config["channels"], self.config["size"], self.config["size"]
-
-    @property
-    def noise_schedule(self) -> DDPMScheduler:
-        """The forward process the model was trained for."""
-        return noise_schedule(self.config["schedule"], self.config["prediction"])
-
-
-def noise_schedule(schedule: Schedule = "cosine", prediction: Prediction = "velocity") -> DDPMScheduler:
+def noise_schedule(schedule: Schedule = "cosine", prediction: Prediction = "velocity") -> "DDPMScheduler":
     """The forward process: T = 1000, no clipping of latents.
 
     Args:
         schedule: `cosine` (Nichol & Dhariwal 2021) or `linear`, 1e-4 to 0.02 (Ho et al. 2020).
         prediction: `velocity` (Salimans & Ho 2022) or `epsilon`, the noise (Ho et al. 2020).
     """
+    from diffusers import DDPMScheduler
+
     return DDPMScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_schedule={"cosine": "squaredcos_cap_v2", "linear": "linear"}[schedule],
@@ -107,13 +45,15 @@ def noise_schedule(schedule: Schedule = "cosine", prediction: Prediction = "velo
     )
 
 
-def make_scheduler(name: SamplerName, schedule: DDPMScheduler) -> Sampler:
+def make_scheduler(name: SamplerName, schedule: "DDPMScheduler") -> Sampler:
     """A sampler of the same process.
 
     Args:
         name: `ddpm`, ancestral and the papers' own (Ho et al. 2020); `ddim` (Song et al. 2021) and `dpm-solver++`
             (Lu et al. 2022) are deterministic and need far fewer steps.
     """
+    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
     if name == "ddpm":
         return DDPMScheduler.from_config(schedule.config)
     if name == "ddim":
@@ -137,7 +77,7 @@ class Batch(NamedTuple):
     by_features: Tensor
 
 
-def objective(schedule: DDPMScheduler) -> Callable[[Any, Batch], dict[str, Tensor]]:
+def objective(schedule: "DDPMScheduler") -> Callable[[Any, Batch], dict[str, Tensor]]:
     """Mean squared error of the predicted velocity or noise."""
 
     def terms(model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -185,7 +125,7 @@ def latent_batches(
         yield Batch(latents, noise, times, labels, data.features[index], kind[0] < by_features)
 
 
-def conditioned(model: ConditionalUNet, embeddings: Tensor, guidance: float) -> Predict:
+def conditioned(model: "ConditionalUNet", embeddings: Tensor, guidance: float) -> Predict:
     """The model's prediction under a condition (n, d), with classifier-free guidance (Ho & Salimans 2021).
 
     Args:
@@ -220,7 +160,7 @@ def denoise(
 
 
 def sample(
-    model: ConditionalUNet, predict: Predict, name: SamplerName, steps: int, seed: int, stream: str, indices: range
+    model: "ConditionalUNet", predict: Predict, name: SamplerName, steps: int, seed: int, stream: str, indices: range
 ) -> Tensor:
     """Latents float32 (n, C, h, w) on the CPU; item i depends on its condition and (seed, stream, i) alone."""
     noise = normal(seed, stream, indices, model.shape).to(model.device)

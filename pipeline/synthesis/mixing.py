@@ -1,12 +1,15 @@
 """Label mixup: condition a class-conditional diffusion model on two classes at once (arXiv 2405.00631)."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.synthesis.diffusion import ConditionalUNet, Predict, conditioned
+from pipeline.synthesis.diffusion import Predict, conditioned
 from pipeline.synthesis.randomness import generator
+
+if TYPE_CHECKING:
+    from pipeline.synthesis.unet import ConditionalUNet
 
 Mode = Literal["sum", "mean", "slerp", "score"]
 
@@ -52,7 +55,7 @@ def _slerp(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     return direction * (weight * norms[0] + (1 - weight) * norms[1])
 
 
-def predictor(model: ConditionalUNet, parents: Tensor, share: Tensor, mode: Mode, guidance: float) -> Predict:
+def predictor(model: "ConditionalUNet", parents: Tensor, share: Tensor, mode: Mode, guidance: float) -> Predict:
     """The model's prediction for mixtures: of mixed embeddings, or for `score` the mixed predictions.
 
     The embeddings are fixed here, once for each sample and all its timesteps.

@@ -15,7 +15,8 @@ from pipeline.artifacts import images, models
 from pipeline.learning.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import diffusion, mixing, quality
-from pipeline.synthesis.diffusion import ConditionalUNet, SamplerName
+from pipeline.synthesis.diffusion import SamplerName
+from pipeline.synthesis.unet import ConditionalUNet
 
 DATA = Path("data")
 COUNT = 250

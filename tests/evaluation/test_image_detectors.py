@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.model_selection import ParameterGrid
 from torch.nn import functional
 
 from pipeline.errors import UserError
@@ -44,3 +45,14 @@ def test_every_combination_has_a_name_of_its_own() -> None:
     assert len(set(found)) == 4 and "odin(eps=0.1,flag=True,temperature=1000)" in found
     assert {detector_of(name) for name in found} == {"odin"} and detector_of("own") == "own"
     assert [label("msp", one) for one in combinations({})] == ["msp()"]
+
+
+def test_combinations_are_scikit_learns_in_its_order() -> None:
+    options = {"temperature": [1, 1000], "eps": [0.1, 0.2, 0.3], "flag": True, "name": "odin"}
+    choices = {key: value if isinstance(value, list) else [value] for key, value in options.items()}
+    assert list(combinations(options)) == list(ParameterGrid(choices))
+
+
+def test_an_empty_choice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"detectors: eps is an empty list"):
+        list(combinations({"temperature": 1, "eps": []}))

@@ -8,6 +8,7 @@ from pipeline import autoencoder as stage
 from pipeline.artifacts import models
 from pipeline.errors import UserError
 from pipeline.synthesis import autoencoder as space
+from pipeline.synthesis.pixel_space import PixelSpace
 
 PIXELS = torch.randint(0, 256, (7, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -84,9 +85,9 @@ def test_a_hub_model_needs_a_pinned_commit(revision: str | None) -> None:
 
 
 def test_pixel_space_changes_nothing(tmp_path: Path) -> None:
-    space.PixelSpace(scaling_factor=1.7).save_pretrained(tmp_path)
+    PixelSpace(scaling_factor=1.7).save_pretrained(tmp_path)
     loaded = models.load(space.AnyAutoencoder, tmp_path)
-    assert isinstance(loaded, space.PixelSpace) and loaded.config.scaling_factor == 1.7
+    assert isinstance(loaded, PixelSpace) and loaded.config.scaling_factor == 1.7
     mean, std = space.encode(loaded, PIXELS, 16, space.Running(batch=3, precision="float32"))
     torch.testing.assert_close(mean, PIXELS.float() / 127.5 - 1)
     assert not std.any()

@@ -6,8 +6,8 @@ from diffusers import DPMSolverMultistepScheduler
 
 from pipeline.artifacts import models
 from pipeline.synthesis import diffusion
-from pipeline.synthesis.diffusion import ConditionalUNet
 from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.synthesis.unet import ConditionalUNet
 
 
 @pytest.fixture(scope="module")

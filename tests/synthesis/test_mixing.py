@@ -6,8 +6,9 @@ import torch
 
 from pipeline import mixup
 from pipeline.synthesis import mixing
-from pipeline.synthesis.diffusion import ConditionalUNet, denoise, make_scheduler
+from pipeline.synthesis.diffusion import denoise, make_scheduler
 from pipeline.synthesis.randomness import normal
+from pipeline.synthesis.unet import ConditionalUNet
 
 
 @pytest.fixture(scope="module")
