@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from pipeline.processes import is_first
 
 T = TypeVar("T")
@@ -44,6 +41,9 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
 
 
 def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    from rich.console import Console  # here, for most processes write to no terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stdout)) as progress:
         yield from progress.track(items, total=total, description=description)

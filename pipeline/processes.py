@@ -73,6 +73,15 @@ def leave() -> None:
         PartialState().destroy_process_group()
 
 
+def average(values: T) -> T:
+    """The mean over all processes of a tensor, or of each tensor of a mapping."""
+    if count() == 1:
+        return values
+    from accelerate.utils import reduce
+
+    return reduce(values, "mean")
+
+
 def gather(rows: list[T]) -> list[T]:
     """The rows of all processes, in each of them."""
     if count() == 1:

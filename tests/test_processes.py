@@ -14,6 +14,7 @@ import psutil
 import pytest
 import yaml
 
+from pipeline import processes
 from pipeline.__main__ import LAUNCHER, SHARED
 from tests.conftest import make_project, toy_params
 from tests.test_kills import OUTPUTS, hidden, remove
@@ -42,6 +43,17 @@ def copy(project: Path, tmp_path: Path) -> Path:
     folder = make_project(tmp_path / "work", toy_params())
     shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
     return folder
+
+
+def test_the_launcher_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.is_first() and processes.count() == 1 and list(processes.share(range(7))) == list(range(7))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        assert processes.count() == 3 and processes.is_first() == (rank == 0)
+        shares.append(list(processes.share(range(7))))
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
 
 
 @pytest.mark.parametrize("stages", [FEW, pytest.param(SAME_BYTES, marks=pytest.mark.slow)], ids=["few", "all"])

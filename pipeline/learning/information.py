@@ -11,12 +11,12 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from accelerate.utils import reduce
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.params import Section
+from pipeline.processes import average
 
 WIDTH = 128  # of the estimators' hidden layers
 SIDE = 8  # latents are averaged down to this height and width
@@ -147,7 +147,7 @@ class InformationTerm:
                 self.optimizer.zero_grad()
                 self.estimator.fitting_loss(self.bank.partners(labels), directions.detach()).backward()
                 for parameter in self.estimator.parameters():  # one estimator, whatever number of processes
-                    parameter.grad = reduce(parameter.grad, "mean")
+                    parameter.grad = average(parameter.grad)
                 self.optimizer.step()
             self.estimator.requires_grad_(False)
             information = self.estimator.information(self.bank.partners(labels), directions)

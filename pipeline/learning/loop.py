@@ -6,13 +6,12 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import reduce
 from torch import Tensor, nn
 
 from pipeline.console import track
 from pipeline.errors import UserError
 from pipeline.learning.checkpoints import Checkpoint
-from pipeline.processes import count, is_first, share
+from pipeline.processes import average, count, is_first, share
 
 Batch = TypeVar("Batch")
 Row = dict[str, float]  # `step`, and the value of each of the objective's terms
@@ -108,17 +107,13 @@ def fit(
         if after_step is not None:
             after_step(model)
         if step % CHECK_EVERY == 0 or step == steps - 1:
-            history.append(_row(step, _mean(terms), description))
+            values = average({name: value.detach() for name, value in terms.items()})
+            history.append(_row(step, values, description))
             look(history[-1])
         if checkpoint is not None and is_first() and ((step + 1) % checkpoint.every == 0 or step + 1 == steps):
             checkpoint.save(step + 1, history, parts)
     model.eval()
     return history
-
-
-def _mean(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms' means over all processes."""
-    return reduce({name: value.detach() for name, value in terms.items()}, "mean")
 
 
 def _row(step: int, values: dict[str, Tensor], description: str) -> Row:
