@@ -104,7 +104,7 @@ class TestPrepare:
     def test_empty_folder(self, workplace: Path) -> None:
         (workplace / "photos").mkdir()
         edit(workplace, lambda settings: use_folder(settings, workplace / "photos"))
-        refused(stage(workplace, "prepare"), "photos: found 0 classes, expected at least 2")
+        refused(stage(workplace, "prepare"), "photos: no class folder, expected at least 2")
 
     def test_truncated_image(self, workplace: Path) -> None:
         photos = image_folder(workplace)
