@@ -79,7 +79,7 @@ def write(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, place: Path) -> None:
-    """With no OOD set; then, the models as they are, with near sets alone, far sets alone, and none for choices."""
+    """With no OOD set; then, the models as they are, with near sets alone and none for choices, and far sets alone."""
     settings = write(cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos))
     run_stages(settings)
     assert "No OOD test set was given" in Path("report/index.html").read_text()
@@ -99,7 +99,7 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, plac
     for row in rows[::5]:
         score = session.run(["score"], {"images": np.asarray(Image.open(row["path"]))[None]})[0]
         assert row["score"] == pytest.approx(float(score[0]), abs=1e-4)
-    for group, choices in (("near", "val_near"), ("far", "val_far"), ("near", None)):
+    for group, choices in (("near", None), ("far", "val_far")):
         settings["prepare"]["folder"] |= {"near": {}, "far": {}, "val_near": {}, "val_far": {}}
         settings["prepare"]["folder"][group] = {"checks": str(place / "checks")}
         if choices:
