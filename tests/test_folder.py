@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from tests.conftest import run_stages
+from tests.conftest import in_fast_precision, run_stages
 
 
 def photo(kind: str, random: np.random.Generator) -> np.ndarray:
@@ -46,6 +46,7 @@ def photos(tmp_path: Path) -> Path:
 
 def cut_down(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The preset for seconds rather than minutes."""
+    in_fast_precision(settings)
     settings["prepare"]["folder"] |= {"id": str(folder), "size": 16, "resize": 16}
     settings["autoencoder"] |= {"size": 16, "widths": [8, 16], "steps": 40}
     settings["teacher"] |= {"steps": 60, "network": "wrn-10-1", "shift": 1}

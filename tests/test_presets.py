@@ -24,7 +24,7 @@ from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.layout import CANDIDATES
 from pipeline.schema import METHODS
 from pipeline.sources import benchmarks
-from tests.conftest import run_stages
+from tests.conftest import in_fast_precision, run_stages
 
 CLASSES, EACH = 3, 4  # images of a class
 SIDES = {"cifar10": 32, "imagenet200": 60}  # of the images as they are found
@@ -78,6 +78,7 @@ def use_parquet(folder: dict[str, Any]) -> None:
 
 def cut_down(settings: dict[str, Any]) -> None:
     """Seconds rather than hours; a method that is left out stays so."""
+    in_fast_precision(settings)
     for method in METHODS:
         settings[method]["count"] = min(settings[method]["count"], 24)
     settings["teacher"] |= {"steps": 3, "batch": 16}
