@@ -125,8 +125,8 @@ def main() -> None:
     content, _ = params.load()
     for stage in STAGES[1:]:
         path = FINGERPRINTS / f"{stage}.json"
-        last = read_json(path).get("files") if path.is_file() else None
-        found = {"code": code(stage), "files": watched(content, stage, last)}
-        if not path.is_file() or read_json(path) != found:
+        last = read_json(path) if path.is_file() else {}
+        found = {"code": code(stage), "files": watched(content, stage, last.get("files"))}
+        if found != last:
             with replacing(path) as partial:
                 write_json(partial, found)
