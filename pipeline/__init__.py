@@ -8,7 +8,7 @@ STAGES = (
     "fingerprint", "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding",
     "mixup", "shards", "train", "infer", "score", "report",
 )  # fmt: skip
-PUBLIC = {"Classifier": "pipeline.learning.networks", "Preprocess": "pipeline.serving.resize"}  # what a card names
+PUBLIC = {"Classifier": "pipeline.classifier.networks", "Preprocess": "pipeline.serving.resize"}  # what a card names
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from pipeline import STAGES
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 PER_RECIPE = ("train",)
 SHARED = ("encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards", "train", "infer")
@@ -64,8 +64,8 @@ def _run(stage: str, *arguments: str) -> None:
     """
     if stage in SHARED and (launcher := os.environ.get(LAUNCHER)):
         raise SystemExit(_launch(launcher, stage, *arguments))
-    from pipeline import processes, timings
-    from pipeline.artifacts.files import alone
+    from pipeline.runtime import processes, timings
+    from pipeline.runtime.files import alone
 
     start, name = time.monotonic(), "@".join([stage, *arguments])
     if processes.count() > 1 and stage not in SHARED:
@@ -94,7 +94,7 @@ def _launch(launcher: str, *arguments: str) -> int:
 
 
 def _check() -> None:
-    from pipeline.schema import check as check_params
+    from pipeline.settings.check import check as check_params
 
     check_params()
 
@@ -155,8 +155,8 @@ def preset(
     """Write params.yaml from a preset."""
     if name not in PRESETS:
         raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
-    from pipeline.artifacts.files import replacing
     from pipeline.presets import compose
+    from pipeline.runtime.files import replacing
 
     target = Path("params.yaml")
     content = target.read_text(encoding="utf-8", errors="replace") if target.is_file() else None
@@ -187,8 +187,8 @@ def predict(
     An image is unknown where its score is above the model's threshold. One that cannot be read is named and skipped;
     the exit status is then 1. Of a folder, hidden files and those that are no images by their suffix are counted.
     """
-    from pipeline.artifacts.destination import destination
-    from pipeline.console import track
+    from pipeline.runtime.console import track
+    from pipeline.runtime.destination import destination
     from pipeline.serving import open_set
     from pipeline.serving import predict as serving
     from pipeline.sources.walk import CLOSED
@@ -222,7 +222,7 @@ def export(
     force: Force = False,
 ) -> None:
     """Write a trained model as ONNX, from photographs to the verdict in one graph, and check it with onnxruntime."""
-    from pipeline.artifacts.destination import destination
+    from pipeline.runtime.destination import destination
     from pipeline.serving import open_set
     from pipeline.serving.export import CLASSIFIER, check_packages
     from pipeline.serving.export import export as write

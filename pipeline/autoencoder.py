@@ -13,14 +13,14 @@ from accelerate.utils import set_seed
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing
-from pipeline.artifacts.layout import IMAGES, MODELS
-from pipeline.console import say
-from pipeline.learning.loop import fit
-from pipeline.processes import pick_device
+from pipeline.runtime.console import say
+from pipeline.runtime.files import replacing
+from pipeline.runtime.layout import IMAGES, MODELS
+from pipeline.runtime.processes import pick_device
+from pipeline.settings import params
 from pipeline.synthesis import autoencoder as space
+from pipeline.training.loop import fit
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

@@ -8,12 +8,12 @@ prompt and no labels of anything unknown.
 
 from pydantic import NonNegativeInt
 
-from pipeline import params
 from pipeline.artifacts import latents
 from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.latents import Latents
-from pipeline.artifacts.layout import LATENTS
-from pipeline.artifacts.parts import fingerprint
+from pipeline.runtime.layout import LATENTS
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
 from pipeline.synthesis.boundary import Sampler, Sampling
 
 

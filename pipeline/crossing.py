@@ -9,14 +9,14 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import latents, models
 from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.latents import Latents
-from pipeline.artifacts.layout import LATENTS, MODELS
-from pipeline.artifacts.parts import fingerprint
-from pipeline.learning.networks import Classifier
-from pipeline.processes import pick_device
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.layout import LATENTS, MODELS
+from pipeline.runtime.processes import pick_device
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import randomness
 from pipeline.synthesis.crossing import cross

@@ -15,19 +15,19 @@ import torch
 from accelerate.utils import set_seed
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline import params
 from pipeline.artifacts import images, latents, models
-from pipeline.artifacts.files import replacing
-from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
-from pipeline.artifacts.parts import fingerprint
-from pipeline.console import say
-from pipeline.learning.checkpoints import Checkpoint
-from pipeline.learning.loop import fit
-from pipeline.learning.networks import Classifier, features_of
-from pipeline.processes import check_divides, is_first, pick_device
+from pipeline.classifier.networks import Classifier, features_of
+from pipeline.runtime.console import say
+from pipeline.runtime.files import replacing
+from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
+from pipeline.runtime.processes import check_divides, is_first, pick_device
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
 from pipeline.synthesis.diffusion import Prediction, Schedule, TrainingData
+from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.loop import fit
 
 if TYPE_CHECKING:
     from pipeline.synthesis.unet import ConditionalUNet

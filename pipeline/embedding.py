@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Self
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import images, models
 from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
 from pipeline.artifacts.images import ImageSet
-from pipeline.artifacts.layout import IMAGES, MODELS
-from pipeline.artifacts.parts import fingerprint
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, features_of
-from pipeline.processes import pick_device
+from pipeline.classifier.networks import Classifier, features_of
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.layout import IMAGES, MODELS
+from pipeline.runtime.processes import pick_device
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.boundary import Outliers, Sampler, Sampling

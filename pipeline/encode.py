@@ -6,16 +6,16 @@ Why: outliers are sampled around ID latents, and the filter's thresholds come fr
 only ever decoded, to see whether a classifier flags what merely went through the autoencoder.
 """
 
-from pipeline import params
 from pipeline.artifacts import latents, models
-from pipeline.artifacts.files import replacing
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.latents import Latents
-from pipeline.artifacts.layout import IMAGES, LATENTS, MODELS
-from pipeline.artifacts.parts import Part, Parts, fingerprint, parts
 from pipeline.artifacts.pieces import Piece, by_file, pieces_of
-from pipeline.console import say
-from pipeline.processes import is_first, pick_device
+from pipeline.runtime.console import say
+from pipeline.runtime.files import replacing
+from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
+from pipeline.runtime.processes import is_first, pick_device
+from pipeline.runtime.resumable import Part, Parts, fingerprint, parts
+from pipeline.settings import params
 from pipeline.synthesis import autoencoder as space
 
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]

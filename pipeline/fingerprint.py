@@ -16,14 +16,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline import STAGES, params
-from pipeline.artifacts.files import read_json, replacing, sha256, write_json
-from pipeline.artifacts.layout import FINGERPRINTS
-from pipeline.console import say
+from pipeline import STAGES
+from pipeline.runtime.console import say
+from pipeline.runtime.files import read_json, replacing, sha256, write_json
+from pipeline.runtime.layout import FINGERPRINTS
+from pipeline.settings import params
 from pipeline.sources.links import Entered
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_EFFECT = {ROOT / f"pipeline/{name}.py" for name in ("console", "errors", "processes", "timings")}  # on outputs
+WITHOUT_EFFECT = {ROOT / f"pipeline/runtime/{name}.py" for name in ("console", "errors", "processes", "timings")}
 DATA = {"prepare": "benchmarks", "report": "reporting"}  # folders of files that are no modules
 WATCHED = {  # keys of params.yaml under which paths stand
     "prepare": [f"prepare.folder.{key}" for key in ("id", "near", "far", "val_near", "val_far")] + ["prepare.root"],

@@ -14,21 +14,21 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import images, models, outputs
-from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.images import ImageFile
-from pipeline.artifacts.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
-from pipeline.artifacts.parts import Parts, fingerprint, parts
 from pipeline.artifacts.pieces import Piece, by_file, pieces_of
-from pipeline.console import say
-from pipeline.errors import UserError
+from pipeline.classifier.networks import Classifier, as_images, predict
+from pipeline.classifier.scores import SCORES
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, label
-from pipeline.learning.networks import Classifier, as_images, predict
-from pipeline.learning.scores import SCORES
-from pipeline.processes import is_first, pick_device
+from pipeline.runtime.console import say
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json, replacing
+from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
+from pipeline.runtime.processes import is_first, pick_device
+from pipeline.runtime.resumable import Parts, fingerprint, parts
+from pipeline.settings import params
 
 
 class Params(params.Section):

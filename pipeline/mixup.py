@@ -12,12 +12,12 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import models
 from pipeline.artifacts.candidates import Candidates, Method, leave_out, produce
-from pipeline.artifacts.layout import MODELS
-from pipeline.artifacts.parts import fingerprint
-from pipeline.processes import pick_device
+from pipeline.runtime.layout import MODELS
+from pipeline.runtime.processes import pick_device
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
 from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.autoencoder import AnyAutoencoder, Autoencoder, to_raw_latents
 from pipeline.synthesis.diffusion import SamplerName, SamplingSteps

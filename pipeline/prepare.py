@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import params
 from pipeline.artifacts import images
 from pipeline.artifacts.codec import decode, encode_png, stored
-from pipeline.artifacts.files import replacing, sha256, write_json
 from pipeline.artifacts.images import Picture, Preprocessing, Role
-from pipeline.artifacts.layout import IMAGES
-from pipeline.console import say, track
-from pipeline.errors import UserError
+from pipeline.runtime.console import say, track
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing, sha256, write_json
+from pipeline.runtime.layout import IMAGES
+from pipeline.settings import params
+from pipeline.shortcuts.sets import Facts, compare, in_training
 from pipeline.sources import benchmarks, folder
-from pipeline.sources.audit import Facts, compare, in_training
 from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Collection, Item
 from pipeline.sources.preprocess import conform

@@ -19,17 +19,19 @@ import pandas as pd
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline import STAGES, params, timings
+from pipeline import STAGES
 from pipeline.artifacts import dataset_json, images
-from pipeline.artifacts.files import read_json, replacing
 from pipeline.artifacts.images import ImageFile
-from pipeline.artifacts.layout import IMAGES, METRICS, REPORT
 from pipeline.artifacts.pictures import COLUMNS, contact_sheet
-from pipeline.console import say
 from pipeline.evaluation import alarms
-from pipeline.evaluation.matching import AROUND, at_equal_sharpness, sharpness_of
 from pipeline.reporting import figures, tables
 from pipeline.reporting.tables import Differences, Found
+from pipeline.runtime import timings
+from pipeline.runtime.console import say
+from pipeline.runtime.files import read_json, replacing
+from pipeline.runtime.layout import IMAGES, METRICS, REPORT
+from pipeline.settings import params
+from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
 
 REFERENCE = "baseline"
 OURS = "penumbra"

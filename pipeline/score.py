@@ -13,18 +13,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from pipeline import params
 from pipeline.artifacts import outputs
-from pipeline.artifacts.destination import Kind, destination, others
-from pipeline.artifacts.files import read_json, replacing, write_json
-from pipeline.artifacts.layout import METRICS, OUTPUTS
-from pipeline.console import say, track
-from pipeline.errors import UserError
 from pipeline.evaluation import summaries
 from pipeline.evaluation.alarms import of_results
 from pipeline.evaluation.curves import curves
 from pipeline.evaluation.scoring import score_model
 from pipeline.evaluation.statistics import differences
+from pipeline.runtime.console import say, track
+from pipeline.runtime.destination import Kind, destination, others
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json, replacing, write_json
+from pipeline.runtime.layout import METRICS, OUTPUTS
+from pipeline.settings import params
 
 Frames = dict[str, pd.DataFrame]
 

@@ -19,20 +19,21 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from pipeline import params
 from pipeline.artifacts import candidates, images, latents, models
 from pipeline.artifacts.candidates import Candidates, Method
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.files import replacing_together, sha256
 from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
-from pipeline.artifacts.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
-from pipeline.artifacts.parts import fingerprint, parts, ranges
-from pipeline.console import track
-from pipeline.errors import like
-from pipeline.learning.networks import Classifier
-from pipeline.processes import is_first, pick_device
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import like
+from pipeline.runtime.files import replacing_together, sha256
+from pipeline.runtime.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
+from pipeline.runtime.processes import is_first, pick_device
+from pipeline.runtime.resumable import fingerprint, parts, ranges
+from pipeline.settings import params
+from pipeline.shortcuts import corrections
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import controls, cures, filters, inspection
+from pipeline.synthesis import controls, filters, inspection
 from pipeline.synthesis.controls import Control
 from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
 from pipeline.synthesis.packing import pack
@@ -59,7 +60,7 @@ class Params(params.Section):
     @classmethod
     def _known_cures(cls, pools: list[str]) -> list[str]:
         for pool in pools:
-            cures.check(pool)
+            corrections.check(pool)
         return pools
 
     @field_validator("filters")

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt
 
-from pipeline import params
 from pipeline.artifacts import images, models
-from pipeline.artifacts.files import replacing_together
 from pipeline.artifacts.images import ImageFile
-from pipeline.artifacts.layout import IMAGES, MODELS
-from pipeline.artifacts.parts import fingerprint
-from pipeline.console import say
-from pipeline.learning.networks import Classifier, accuracy, load_pretrained, predict
-from pipeline.learning.objective import Objective, Terms
-from pipeline.learning.pools import Pool
-from pipeline.learning.training import Kept, Training, train_classifier, untrained
-from pipeline.processes import is_first
+from pipeline.classifier.fitting import Kept, Training, train_classifier, untrained
+from pipeline.classifier.networks import Classifier, accuracy, load_pretrained, predict
+from pipeline.classifier.objective import Objective, Terms
+from pipeline.runtime.console import say
+from pipeline.runtime.files import replacing_together
+from pipeline.runtime.layout import IMAGES, MODELS
+from pipeline.runtime.processes import is_first
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
+from pipeline.training.loaders import Pool
 
 
 class Params(Training):

@@ -15,23 +15,23 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
-from pipeline import params
 from pipeline.artifacts import curves, images, models
-from pipeline.artifacts.files import replacing_together, write_json
 from pipeline.artifacts.images import ImageFile, ImageSet
-from pipeline.artifacts.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.artifacts.model_card import model_card
-from pipeline.artifacts.parts import fingerprint
 from pipeline.artifacts.selection import Selection
-from pipeline.console import say
-from pipeline.errors import UserError
-from pipeline.learning.information import Bank, outlier_vectors
-from pipeline.learning.networks import Classifier, accuracy, predict, take_over
-from pipeline.learning.objective import Objective, Terms
-from pipeline.learning.pools import Pool, whole
-from pipeline.learning.scores import SCORES
-from pipeline.learning.training import Kept, Training, train_classifier, untrained
-from pipeline.processes import is_first, pick_device
+from pipeline.classifier.fitting import Kept, Training, train_classifier, untrained
+from pipeline.classifier.micl import Bank, outlier_vectors
+from pipeline.classifier.networks import Classifier, accuracy, predict, take_over
+from pipeline.classifier.objective import Objective, Terms
+from pipeline.classifier.scores import SCORES
+from pipeline.runtime.console import say
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing_together, write_json
+from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
+from pipeline.runtime.processes import is_first, pick_device
+from pipeline.runtime.resumable import fingerprint
+from pipeline.settings import params
+from pipeline.training.loaders import Pool, whole
 
 ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
 

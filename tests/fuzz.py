@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 with atheris.instrument_imports(include=["pipeline"]):
-    from pipeline import schema
     from pipeline.artifacts import outliers
     from pipeline.artifacts.codec import decode, formats
-    from pipeline.errors import UserError
+    from pipeline.runtime.errors import UserError
+    from pipeline.settings import check
 
-PRESET = Path(schema.__file__).parent / "presets/digits.yaml"
+PRESET = Path(check.__file__).parent / "presets/digits.yaml"
 SHARD = "outliers-000000.tar"
 ABOUT = {"shards": [{"name": SHARD}], "id": {"classes": ["a", "b"]}}
 FIELDS = {
@@ -48,7 +48,7 @@ def shards(data: bytes) -> None:
 def settings(data: bytes) -> None:
     """A whole params.yaml."""
     Path("params.yaml").write_bytes(data)
-    schema.check()
+    check.check()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {one.__name__: one for one in (image, shards, settings)}

@@ -345,7 +345,7 @@ class TestStages:
 
 def test_a_png_that_claims_to_be_huge_is_refused() -> None:
     from pipeline.artifacts.codec import decode
-    from pipeline.errors import UserError
+    from pipeline.runtime.errors import UserError
 
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, format="PNG")

@@ -34,11 +34,11 @@ from pipeline.artifacts.codec import decode, formats
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier
-from pipeline.learning.pools import whole
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.errors import UserError
 from pipeline.serving import open_set, predict
 from pipeline.sources.folder import Settings as FolderSettings
+from pipeline.training.loaders import whole
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(60)]

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from pipeline import mixup, schema
+from pipeline import mixup
 from pipeline.artifacts import candidates, models
-from pipeline.artifacts.layout import CANDIDATES
+from pipeline.runtime.layout import CANDIDATES
+from pipeline.settings import check
 from pipeline.synthesis.unet import ConditionalUNet
 from tests.conftest import toy_params
 
@@ -21,7 +22,7 @@ def leave_out(method: str) -> None:
     settings["shards"]["methods"].remove(method)
     settings["recipes"] = {"baseline": {}}
     Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    schema.check()
+    check.check()
 
 
 @pytest.mark.parametrize("method", ["boundary", "crossing", "embedding"])

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
 
-from pipeline import params
 from pipeline.__main__ import PRESETS
-from pipeline.errors import UserError
 from pipeline.presets import WHOLE, compose, merge, parse
+from pipeline.runtime.errors import UserError
+from pipeline.settings import params
 from tests.conftest import ROOT
 
 OVERLAYS = [name for name in PRESETS if name != "digits"]

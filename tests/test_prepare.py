@@ -17,9 +17,9 @@ from torchvision import transforms
 from pipeline import prepare
 from pipeline.artifacts.codec import decode, encode_png
 from pipeline.artifacts.images import OOD_LABEL, load
-from pipeline.errors import UserError
 from pipeline.presets import compose
-from pipeline.sources.audit import Facts, compare
+from pipeline.runtime.errors import UserError
+from pipeline.shortcuts.sets import Facts, compare
 from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Item
 

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.artifacts import candidates
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.layout import CANDIDATES
-from pipeline.schema import METHODS
+from pipeline.runtime.layout import CANDIDATES
+from pipeline.settings.check import METHODS
 from pipeline.sources import benchmarks
 from tests.conftest import in_fast_precision, run_stages
 

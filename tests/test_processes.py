@@ -14,8 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from pipeline import processes
 from pipeline.__main__ import LAUNCHER, SHARED
+from pipeline.runtime import processes
 from tests.conftest import make_project, toy_params
 from tests.test_kills import OUTPUTS, hidden, remove
 from tests.test_pipeline import digests

@@ -14,12 +14,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.files import replacing
-from pipeline.artifacts.layout import CANDIDATES
-from pipeline.artifacts.parts import parts, ranges
 from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_tables
-from pipeline.console import say
-from pipeline.processes import is_first
+from pipeline.runtime.console import say
+from pipeline.runtime.files import replacing
+from pipeline.runtime.layout import CANDIDATES
+from pipeline.runtime.processes import is_first
+from pipeline.runtime.resumable import parts, ranges
 
 
 @dataclass(frozen=True)

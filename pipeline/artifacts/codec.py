@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from pipeline.errors import UserError, one_line
+from pipeline.runtime.errors import UserError, one_line
 
 EIGHT_BITS = ("1", "CMYK", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr")  # modes of Pillow that become RGB
 STORED = (b"\x89PNG", b"\xff\xd8")  # how files begin that image sets take as they are, PNG and JPEG

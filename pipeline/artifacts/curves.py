@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.artifacts.files import unwritable
+from pipeline.runtime.files import unwritable
 
 
 @contextmanager

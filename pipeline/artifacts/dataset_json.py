@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from pipeline.artifacts.files import read_json_object
-from pipeline.errors import UserError, first_problem
+from pipeline.runtime.errors import UserError, first_problem
+from pipeline.runtime.files import read_json_object
 
 SCHEMA_VERSION = 2
 Percent = Annotated[float, Field(ge=0, le=100)]

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.layout import IMAGES
-from pipeline.console import track
-from pipeline.errors import UserError
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.layout import IMAGES
 
 OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves

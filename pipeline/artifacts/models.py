@@ -11,8 +11,8 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
-from pipeline.artifacts.files import read_json_object
-from pipeline.errors import UserError, one_line
+from pipeline.runtime.errors import UserError, one_line
+from pipeline.runtime.files import read_json_object
 
 PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
 COMMIT = re.compile(r"[0-9a-f]{40}")

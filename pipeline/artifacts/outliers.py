@@ -23,10 +23,10 @@ from typing_extensions import TypedDict
 
 from pipeline.artifacts import dataset_json
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.files import sha256
-from pipeline.console import track
-from pipeline.errors import UserError, first_problem, one_line
-from pipeline.processes import gather, is_first, share
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import UserError, first_problem, one_line
+from pipeline.runtime.files import sha256
+from pipeline.runtime.processes import gather, is_first, share
 
 SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
 KEY = re.compile(r"[0-9]+")
@@ -111,7 +111,7 @@ def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], p
     """
     import webdataset as wds  # here, for it and `parts` import torch, which `outliers show` does without
 
-    from pipeline.artifacts.parts import ranges
+    from pipeline.runtime.resumable import ranges
 
     pieces = {f"{name}-{number:06d}.tar": piece for number, piece in enumerate(ranges(count, per_shard))}
     rows, own = [], share(list(pieces))

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pipeline.artifacts.images import OOD_LABEL, OOD_ROLES, Role
 from pipeline.artifacts.tables import column_tensor, tensor_column
-from pipeline.errors import UserError, like, one_line
+from pipeline.runtime.errors import UserError, like, one_line
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 COLUMNS = ("key", "label", "logits", "features")

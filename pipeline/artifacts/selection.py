@@ -15,7 +15,7 @@ from pipeline.artifacts import outliers
 from pipeline.artifacts.codec import decode
 from pipeline.artifacts.images import OOD_LABEL
 from pipeline.artifacts.outliers import Sample
-from pipeline.errors import UserError, one_line
+from pipeline.runtime.errors import UserError, one_line
 
 
 class Selection:

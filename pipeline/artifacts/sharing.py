@@ -15,13 +15,13 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.destination import Kind, destination, others
-from pipeline.artifacts.files import write_json
 from pipeline.artifacts.models import COMMIT, upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
-from pipeline.console import track
-from pipeline.errors import UserError, one_line
+from pipeline.runtime.console import track
+from pipeline.runtime.destination import Kind, destination, others
+from pipeline.runtime.errors import UserError, one_line
+from pipeline.runtime.files import write_json
 
 PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "*.png"]
 BESIDE_SHARDS = (

@@ -28,8 +28,8 @@ from pytorch_ood.detector import (
 from torch import Tensor
 
 from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.errors import UserError, one_line
-from pipeline.learning.scores import max_cosine
+from pipeline.classifier.scores import max_cosine
+from pipeline.runtime.errors import UserError, one_line
 
 logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
 

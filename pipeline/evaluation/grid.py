@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 NO_CHOICE = (  # what is said of several combinations, where nothing decides between them
     "several values and no OOD validation set to choose by; name one value, or give sets under "

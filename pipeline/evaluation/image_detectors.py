@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 # names to the classes of pytorch_ood.detector, which are given a function from images in 0..1 to logits
 IMAGE_DETECTORS = {"odin": "ODIN"}

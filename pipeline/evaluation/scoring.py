@@ -12,10 +12,10 @@ import pandas as pd
 
 from pipeline.artifacts.images import OOD_ROLES
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
-from pipeline.errors import UserError
 from pipeline.evaluation.detectors import Scorer, fit
 from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
 from pipeline.evaluation.metrics import accuracy, ood_metrics
+from pipeline.runtime.errors import UserError
 
 Options = Mapping[str, dict[str, Any]]
 

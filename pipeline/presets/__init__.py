@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.errors import UserError, like
+from pipeline.runtime.errors import UserError, like
 
 WHOLE = ("recipes", "detectors")
 COLUMN = 28  # of the comments at the end of a line

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts.destination import Destination, Kind
-from pipeline.errors import UserError
+from pipeline.runtime.destination import Destination, Kind
+from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier
 from pipeline.serving.resize import Preprocess
 

@@ -8,12 +8,12 @@ from pydantic import AliasChoices, Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.artifacts import models
-from pipeline.artifacts.files import read_json
-from pipeline.errors import UserError, first_problem
-from pipeline.learning.networks import Classifier
-from pipeline.learning.scores import SCORES
-from pipeline.params import Section
-from pipeline.processes import pick_device
+from pipeline.classifier.networks import Classifier
+from pipeline.classifier.scores import SCORES
+from pipeline.runtime.errors import UserError, first_problem
+from pipeline.runtime.files import read_json
+from pipeline.runtime.processes import pick_device
+from pipeline.settings.params import Section
 
 
 class Detector(Section):

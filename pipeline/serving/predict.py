@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts.codec import decode, suffixes
-from pipeline.artifacts.destination import Destination, Kind
 from pipeline.artifacts.images import batched
-from pipeline.console import printable
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, as_images
-from pipeline.learning.pools import ahead
+from pipeline.classifier.networks import Classifier, as_images
+from pipeline.runtime.console import printable
+from pipeline.runtime.destination import Destination, Kind
+from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier, judge
 from pipeline.sources.preprocess import conform
 from pipeline.sources.walk import Found, walk
+from pipeline.training.loaders import ahead
 
 SCHEMA = pa.schema(
     [

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
 from pipeline.artifacts.images import Role
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import Collection
 
 RECORDS = files("pipeline") / "benchmarks"

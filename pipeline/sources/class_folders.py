@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts.images import OOD_LABEL
-from pipeline.console import printable
-from pipeline.errors import UserError
+from pipeline.runtime.console import printable
+from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import ImageList, Item, Split
 from pipeline.sources.walk import Found, passed_over, walk
 

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.console import track
-from pipeline.errors import UserError
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import Item, Split
 
 

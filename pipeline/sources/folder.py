@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.artifacts.images import Role
-from pipeline.errors import UserError
-from pipeline.params import LocalPath, Section
+from pipeline.runtime.errors import UserError
+from pipeline.settings.params import LocalPath, Section
 from pipeline.sources import class_folders, copies, parquet
 from pipeline.sources.collection import Collection, ImageList, Item, OODSet, Split
 from pipeline.sources.splits import halves, stratified, three_ways

@@ -10,7 +10,7 @@ import torch
 from pytorch_ood.benchmark import img as benchmarks
 
 from pipeline.artifacts.images import OOD_LABEL, Role
-from pipeline.errors import UserError, one_line
+from pipeline.runtime.errors import UserError, one_line
 from pipeline.sources.collection import Collection, Item, OODSet, Split
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import Item, Split
 
 MINIMUM_PER_CLASS = 10  # fewer images than this cannot be split three ways and mean anything

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts.codec import suffixes
-from pipeline.console import printable
+from pipeline.runtime.console import printable
 from pipeline.sources.links import Entered
 
 JUNK = ("__MACOSX", "@eaDir")  # folders that macOS and Synology add beside people's images

@@ -1,1 +1,1 @@
-"""Stage one's science: from ID images to outliers. Knows no paths and no params file."""
+"""From ID images to outliers: models, samplers, filters. Knows no paths and no params.yaml."""

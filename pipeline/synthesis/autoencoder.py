@@ -15,9 +15,9 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.console import track
-from pipeline.learning.batches import shift, shuffled
-from pipeline.params import Section
+from pipeline.runtime.console import track
+from pipeline.settings.params import Section
+from pipeline.training.batches import shift, shuffled
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny

@@ -14,9 +14,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.console import track
-from pipeline.errors import UserError
-from pipeline.params import Section
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import UserError
+from pipeline.settings.params import Section
 from pipeline.synthesis import randomness
 from pipeline.synthesis.neighbours import kth_distance
 

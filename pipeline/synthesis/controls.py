@@ -11,9 +11,9 @@ from torch import Tensor
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.latents import Latents
-from pipeline.learning.batches import shuffled
-from pipeline.synthesis.cures import details
+from pipeline.shortcuts.corrections import details
 from pipeline.synthesis.randomness import generator, normal
+from pipeline.training.batches import shuffled
 
 # what data/controls may hold
 NAMES = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "synthetic-id", "decoded-id", "real")

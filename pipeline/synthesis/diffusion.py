@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.learning.batches import shuffled
 from pipeline.synthesis.randomness import normal, torch_generators
+from pipeline.training.batches import shuffled
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler

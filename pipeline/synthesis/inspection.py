@@ -9,9 +9,10 @@ from pipeline.artifacts.dataset_json import Diversity, Separation
 from pipeline.artifacts.images import ImageSet
 from pipeline.artifacts.pictures import contact_sheet, map_of
 from pipeline.artifacts.pieces import evenly
-from pipeline.console import track
-from pipeline.learning.networks import predict
-from pipeline.synthesis import audit, quality
+from pipeline.classifier.networks import predict
+from pipeline.runtime.console import track
+from pipeline.shortcuts import audit
+from pipeline.synthesis import quality
 from pipeline.synthesis.judging import BATCH, Judge, Judged
 
 GRID_CLASSES = 20  # classes shown in the class grid

@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, features_of, predict
+from pipeline.classifier.networks import Classifier, features_of, predict
+from pipeline.runtime.errors import UserError
+from pipeline.shortcuts import corrections
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import cures, filters
+from pipeline.synthesis import filters
 from pipeline.synthesis.neighbours import Neighbours
 from pipeline.synthesis.randomness import generator
 
@@ -74,9 +75,11 @@ class Judge:
     def render(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> Tensor:
         """uint8 pixels of candidates `indices` of a method: decoded, and put through the cures in `names`."""
         pixels = self.decode(found.raw_latents)
-        return cures.apply(names, pixels, self._model(found, indices, names, seed, method)) if names else pixels
+        return corrections.apply(names, pixels, self._model(found, indices, names, seed, method)) if names else pixels
 
-    def _model(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> cures.Model:
+    def _model(
+        self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str
+    ) -> corrections.Model:
         """For each candidate the ID image it started from; where there is none, one of its first parent's class."""
         rows = found.source.clone()
         for position in torch.nonzero(rows < 0).flatten().tolist():
@@ -85,7 +88,7 @@ class Judge:
         pixels = self.train_set.pixels[rows]
         # the decoder runs again for the residual alone
         lost = pixels.float() - self.decode(self.train_latents[rows]) if "residual" in names else torch.zeros(0)
-        return cures.Model(pixels, lost)
+        return corrections.Model(pixels, lost)
 
     def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
         """Evidence on n images, uint8 pixels and their raw latents."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
-from pipeline.artifacts.files import write_json
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.pictures import contact_sheet
-from pipeline.console import say
+from pipeline.runtime.console import say
+from pipeline.runtime.files import write_json
 from pipeline.synthesis.judging import Judged
 
 

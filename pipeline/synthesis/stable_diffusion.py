@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.learning.batches import shuffled
-from pipeline.learning.loop import fit
 from pipeline.synthesis.boundary import Outliers
 from pipeline.synthesis.randomness import torch_generators
+from pipeline.training.batches import shuffled
+from pipeline.training.loop import fit
 
 TEMPERATURE = 0.1  # of the cosines, Dream-OOD section 3.1
 STEPS, BATCH, LEARNING_RATE = 400, 256, 1e-2  # one linear layer: seconds

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import curves
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 ROWS = [
     {"step": 0, "cross_entropy": 2.3025851249694824, "accuracy": 0.1},

@@ -9,9 +9,9 @@ import pytest
 from pipeline.artifacts import dataset_json
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.outliers import STRENGTH
-from pipeline.errors import UserError
 from pipeline.reporting import tables
-from pipeline.schema import METHODS
+from pipeline.runtime.errors import UserError
+from pipeline.settings.check import METHODS
 from pipeline.synthesis.controls import NAMES
 
 DECODER = {"kind": "separation", "method": None, "reference": "id", "auroc": {"sharpness": 80.04, "probe": 95.0}}

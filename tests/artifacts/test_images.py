@@ -6,7 +6,7 @@ import torch
 from pipeline.artifacts import images
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import Picture, Preprocessing
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 
 def written(folder: Path, shapes: list[tuple[int, int, int]]) -> Path:

@@ -19,8 +19,8 @@ from PIL import Image
 from pipeline.artifacts import outliers
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.selection import Selection
-from pipeline.errors import UserError
-from pipeline.learning.pools import whole
+from pipeline.runtime.errors import UserError
+from pipeline.training.loaders import whole
 
 METHODS = ("boundary", "crossing", "embedding", "mixup")
 COUNTS = {"outliers": 240, "controls": 480}  # four and eight methods of 60 images

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from pipeline.artifacts.selection import Selection
-from pipeline.errors import UserError
-from pipeline.learning.pools import whole
-from pipeline.schema import METHODS, _kinds
+from pipeline.runtime.errors import UserError
+from pipeline.settings.check import METHODS, _kinds
 from pipeline.synthesis.controls import NAMES
+from pipeline.training.loaders import whole
 
 
 def members(folder: Path, method: str) -> list[tuple[np.ndarray, np.ndarray, dict]]:

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import models, sharing
-from pipeline.artifacts.files import sha256
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import sha256
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

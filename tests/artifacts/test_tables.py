@@ -13,7 +13,7 @@ from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import Picture, Preprocessing
 from pipeline.artifacts.latents import Latents
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 
 def test_images_come_back_and_datasets_reads_them(tmp_path: Path) -> None:

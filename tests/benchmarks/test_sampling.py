@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from pipeline.artifacts import images, models
-from pipeline.learning.networks import Classifier, predict
+from pipeline.classifier.networks import Classifier, predict
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import diffusion, mixing, quality
 from pipeline.synthesis.diffusion import SamplerName

@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.artifacts import outputs
 from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.learning.networks import Classifier, predict
+from pipeline.classifier.networks import Classifier, predict
 from tests.conftest import ROOT
 
 CLASSES, WIDTH, TRAIN = 10, 512, 50_000

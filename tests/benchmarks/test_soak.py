@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pipeline.artifacts.files import write_json
-from pipeline.learning.networks import Classifier
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.files import write_json
 from pipeline.serving import open_set
 from pipeline.serving.predict import find, predict
 

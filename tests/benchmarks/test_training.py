@@ -16,10 +16,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline.learning.networks import Classifier
-from pipeline.learning.objective import Objective, Terms
-from pipeline.learning.pools import Pool
-from pipeline.learning.training import Kept, Training, train_classifier
+from pipeline.classifier.fitting import Kept, Training, train_classifier
+from pipeline.classifier.networks import Classifier
+from pipeline.classifier.objective import Objective, Terms
+from pipeline.training.loaders import Pool
 
 BATCH, IMAGES = 64, 512
 STEPS = {"resnet-18": 4, "resnet-20": 30}

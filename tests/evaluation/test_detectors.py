@@ -8,8 +8,8 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 
 from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.errors import UserError
 from pipeline.evaluation.detectors import DETECTORS, fit
+from pipeline.runtime.errors import UserError
 
 OPTIONS = {"knn": {"k": 5}, "vim": {"d": 4}, "dice": {"p": 0.5}}
 SELECTIVE = ("ash-b", "scale")  # they act on activations that are not negative

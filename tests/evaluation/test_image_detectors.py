@@ -5,10 +5,10 @@ import torch
 from sklearn.model_selection import ParameterGrid
 from torch.nn import functional
 
-from pipeline.errors import UserError
+from pipeline.classifier.networks import Classifier
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, detector_of, label
-from pipeline.learning.networks import Classifier
+from pipeline.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(("temperature", "eps"), [(1.0, 0.0014), (1000.0, 0.0028), (10.0, 0.05)])

@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 from pipeline.artifacts import outputs
 from pipeline.artifacts.images import Role
 from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.errors import UserError
 from pipeline.evaluation.metrics import accuracy
 from pipeline.evaluation.scoring import score_model
+from pipeline.runtime.errors import UserError
 
 SETS: dict[str, tuple[Role, int, float]] = {  # name -> role, images, distance from ID
     "train": ("id", 300, 0), "val": ("id", 90, 0), "test": ("id", 120, 0), "moon": ("near", 60, 1.5),

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import models
-from pipeline.artifacts.files import write_json
 from pipeline.artifacts.model_card import model_card
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_json
 from pipeline.serving import open_set, predict
 from pipeline.serving.resize import Preprocess
 from pipeline.sources.preprocess import conform

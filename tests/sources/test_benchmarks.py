@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 
 from pipeline import prepare
 from pipeline.artifacts.images import ImageFile, load
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier
+from pipeline.classifier.networks import Classifier
+from pipeline.runtime.errors import UserError
 from pipeline.sources import benchmarks
 from pipeline.sources.preprocess import conform
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.artifacts.codec import encode_png
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.sources import folder
 from pipeline.sources.collection import Collection
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import Item
 from pipeline.sources.copies import different
 from pipeline.sources.splits import halves, three_ways

@@ -6,7 +6,7 @@ from diffusers import AutoencoderTiny, AutoModel
 
 from pipeline import autoencoder as stage
 from pipeline.artifacts import models
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.pixel_space import PixelSpace
 

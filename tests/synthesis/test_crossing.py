@@ -4,7 +4,7 @@ from torch import Tensor
 
 from pipeline import crossing
 from pipeline.artifacts.latents import Latents
-from pipeline.learning.networks import Classifier
+from pipeline.classifier.networks import Classifier
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.crossing import cross
 

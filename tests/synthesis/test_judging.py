@@ -5,8 +5,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
-from pipeline.errors import UserError
-from pipeline.learning.networks import Classifier, predict
+from pipeline.classifier.networks import Classifier, predict
+from pipeline.runtime.errors import UserError
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import filters, judging
 

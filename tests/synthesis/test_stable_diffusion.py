@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline import embedding
 from pipeline.artifacts import models
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.synthesis.boundary import Outliers
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
 

@@ -1,0 +1,196 @@
+"""The classifier: a network by name and a head by name behind one interface of logits and features."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.classifier import heads
+from pipeline.runtime.console import track
+from pipeline.runtime.errors import UserError, one_line
+
+WIDE_RESNET, RESNET, TIMM = re.compile(r"wrn-(\d+)-(\d+)"), re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
+KNOWN = (
+    "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40; resnet-18; resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
+    "or timm:NAME with a name that timm lists"
+)
+BATCH = 500  # images that `features_of` takes at once
+
+
+def backbone(network: str, channels: int) -> Any:
+    """A network by name: images (n, channels, h, w) to pooled features (n, num_features), untrained.
+
+    - `wrn-DEPTH-WIDTH`: pytorch-ood's wide residual network;
+    - `resnet-18`, `resnet-20`, ...: for small images;
+    - `timm:NAME`: any network of timm.
+
+    Each library is imported for its own networks alone: torchvision and timm take seconds to import.
+
+    Raises:
+        UserError: the name is unknown, or no such depth exists.
+    """
+    if (
+        (match := WIDE_RESNET.fullmatch(network))
+        and (depth := int(match[1])) >= 10
+        and depth % 6 == 4
+        and int(match[2])
+    ):
+        from pipeline.classifier.wide_resnet import PooledWideResNet
+
+        return PooledWideResNet(depth, int(match[2]), channels)
+    if (match := RESNET.fullmatch(network)) and int(match[1]) in (18, 20, 32, 44, 56, 110):
+        from pipeline.classifier.small_resnet import SmallImageResNet
+
+        return SmallImageResNet(int(match[1]), channels)
+    if match := TIMM.fullmatch(network):
+        import timm
+
+        if timm.is_model(match[1]):
+            network_of_timm = timm.create_model(match[1], in_chans=channels, num_classes=0)
+            network_of_timm.num_features = network_of_timm.head_hidden_size  # some widen after their last stage
+            return network_of_timm
+    raise UserError(f"network {network!r}: unknown; expected {KNOWN}")
+
+
+def timm_name(network: str) -> str:
+    """The NAME of a network `timm:NAME`.
+
+    Raises:
+        UserError: it is of another kind, for which there are no pretrained weights.
+    """
+    if not (match := TIMM.fullmatch(network)):
+        raise UserError(f"network {network!r}: pretrained weights are for timm:NAME alone")
+    return match[1]
+
+
+def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
+    """Give a classifier's backbone the weights that timm's authors or a user trained, whatever their classes were.
+
+    Args:
+        network: `timm:NAME`, the classifier's.
+        weights: a safetensors file of that network, with or without its last layer.
+
+    Raises:
+        UserError: another kind of network, or weights that do not fit it.
+    """
+    name = timm_name(network)
+    import timm
+
+    try:
+        own = {"file": str(weights), "custom_load": False}
+        options = {"in_chans": model.channels, "num_classes": 0, "pretrained_cfg_overlay": own}
+        made = timm.create_model(name, pretrained=True, **options)
+        with safe_open(weights, "pt") as file:  # timm overlooks weights that are missing
+            if missing := set(made.state_dict()) - set(file.keys()):
+                raise KeyError(f"{len(missing)} of its weights are missing, {min(missing)} for one")
+    except (RuntimeError, KeyError, ValueError, SafetensorError) as error:
+        reason = one_line(error)[:300]
+        raise UserError(f"{weights}: not weights of {network} ({reason}); name the network they belong to") from None
+    model.backbone.load_state_dict(made.state_dict())
+
+
+class Classifier(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="penumbra",
+    tags=["out-of-distribution-detection", "image-classification"],
+):
+    """A classifier that takes images as they are stored: it normalises them itself, so nobody can forget to.
+
+    Args:
+        network: see `backbone`.
+        head: see `heads.Settings`.
+        classes: names of the ID classes, in the order of the logits.
+        size: height and width of the images it is made for; a network whose input has a fixed size (most
+            transformers of timm) sees them resized to that.
+        channels: 1 or 3.
+        mean: of the ID training images in 0..1, one a channel.
+        std: likewise.
+        resize: the shorter side of images before the crop to `size`; `size` where none.
+
+    Raises:
+        UserError: an unknown network or head.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        head: Mapping[str, Any],
+        classes: list[str],
+        size: int,
+        channels: int,
+        mean: list[float],
+        std: list[float],
+        resize: int | None = None,
+    ):
+        super().__init__()
+        self.classes, self.size, self.channels, self.resize = classes, size, channels, resize or size
+        self.backbone = backbone(network, channels)
+        self.head = heads.build(heads.parse(head), self.backbone.num_features, len(classes))
+        about = getattr(self.backbone, "pretrained_cfg", {})
+        self.input_size: list[int] | None = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, float in 0..1, (n, channels, h, w), to logits (n, classes) and features (n, d).
+
+        logits = features @ head.weight.T + head.bias: an angular head gives features of length 1.
+        """
+        normalised = (images - self.mean) / self.std
+        if self.input_size is not None:
+            normalised = functional.interpolate(normalised, self.input_size, mode="bilinear")
+        return self.head(self.backbone(normalised))
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        raise UserError(f"{model_file}: pickled weights are never loaded; ask for model.safetensors")
+
+
+def take_over(model: Classifier, trunk: Classifier) -> None:
+    """Give a classifier the weights of a trained one: those of its backbone, and of its head if it is of the same kind.
+
+    Raises:
+        UserError: another network.
+    """
+    try:
+        model.backbone.load_state_dict(trunk.backbone.state_dict())
+    except RuntimeError:
+        raise UserError(
+            "params.yaml: train.start is trunks, but train.network is not teacher.network; make them the same"
+        ) from None
+    if type(model.head) is type(trunk.head):
+        model.head.load_state_dict(trunk.head.state_dict())
+
+
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 images in 0..1."""
+    return pixels.float() / 255
+
+
+@torch.no_grad()
+def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Logits and features of uint8 pixels, float32 on the CPU, with `model` in the mode it is in."""
+    device = next(model.parameters()).device
+    parts = [model(as_images(chunk.to(device))) for chunk in pixels.split(batch)]
+    logits, features = zip(*parts, strict=True)
+    return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()
+
+
+def features_of(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Features of a whole training set of uint8 pixels, float32 (n, features) on the CPU, as `predict` gives them."""
+    chunks = pixels.split(BATCH)
+    return torch.cat([predict(model, chunk, BATCH)[1] for chunk in track(chunks, "features", len(chunks))])
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of the rows of (n, classes), 0..1, whose largest logit is the label's."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

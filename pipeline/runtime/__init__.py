@@ -1,0 +1,1 @@
+"""What every stage runs on: errors, progress, processes, atomic files, resumable work, the layout of data/."""

@@ -1,0 +1,1 @@
+"""What gives outliers away without looking at their content: statistics, audit, matching, corrections."""
