@@ -5,8 +5,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 STAGES = (
-    "fingerprint", "prepare", "autoencoder", "encode", "teacher", "boundary", "crossing", "diffusion", "embedding",
-    "mixup", "shards", "train", "infer", "score", "report",
+    "fingerprint", "prepare", "autoencoder", "encode", "teacher", "diffusion", "sample", "shards", "train", "infer",
+    "score", "report",
 )  # fmt: skip
 PUBLIC = {"Classifier": "pipeline.classifier.networks", "Preprocess": "pipeline.serving.resize"}  # what a card names
 

@@ -18,8 +18,7 @@ import typer
 from pipeline import STAGES
 from pipeline.runtime.errors import UserError
 
-PER_RECIPE = ("train",)
-SHARED = ("encode", "teacher", "boundary", "crossing", "diffusion", "embedding", "mixup", "shards", "train", "infer")
+SHARED = ("encode", "teacher", "diffusion", "sample", "shards", "train", "infer")
 # The variable of the environment that says how to start the shared stages. It is not in params.yaml: where a stage runs
 # is no part of what it computes, and DVC need not run it again.
 LAUNCHER = "PENUMBRA_LAUNCHER"
@@ -67,15 +66,13 @@ def _run(stage: str, *arguments: str) -> None:
     from pipeline.runtime import processes, timings
     from pipeline.runtime.files import alone
 
-    start, name = time.monotonic(), "@".join([stage, *arguments])
+    start, name = time.monotonic(), "+".join([stage, *arguments])
     if processes.count() > 1 and stage not in SHARED:
         raise UserError(
             f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
         )
     processes.join()
     with alone(name) if processes.is_first() else nullcontext():
-        if stage == "prepare":  # before any work: what is wrong further down shows now
-            _check()
         importlib.import_module(f"pipeline.{stage}").main(*arguments)
     if processes.is_first():
         timings.record(name, time.monotonic() - start)
@@ -93,18 +90,16 @@ def _launch(launcher: str, *arguments: str) -> int:
         ) from None
 
 
-def _check() -> None:
-    from pipeline.settings.check import check as check_params
-
-    check_params()
-
-
 def _register(stage: str) -> None:
-    if stage in PER_RECIPE:
+    if stage == "train":
 
         @app.command(stage, help=_help(stage))
-        def _(recipe: Annotated[str, typer.Argument(help="a name under `recipes` in params.yaml")]) -> None:
-            _run(stage, recipe)
+        def _(
+            recipes: Annotated[
+                list[str] | None, typer.Argument(help="names under `recipes` of params.yaml, or all")
+            ] = None,
+        ) -> None:
+            _run(stage, *(recipes or []))
     elif stage == "score":
         app.command(stage, help=_help(stage))(_score)
     else:
@@ -143,7 +138,9 @@ for _stage in STAGES:
 @app.command()
 def check() -> None:
     """Check the whole of params.yaml; names every problem with its line."""
-    _check()
+    from pipeline.settings.check import check as check_params
+
+    check_params()
     typer.echo("params.yaml: no problem found")
 
 

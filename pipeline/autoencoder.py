@@ -6,19 +6,21 @@ Why: outliers live in its latent space; one trained on the ID images does where 
 """
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import set_seed
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from pipeline.artifacts import images, models
+from pipeline.artifacts.revisions import check_revision
 from pipeline.runtime.console import say
 from pipeline.runtime.files import replacing
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import pick_device
 from pipeline.settings import params
+from pipeline.settings.autoencoder import AutoencoderSettings
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.training.loop import fit
 
@@ -26,27 +28,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-class Params(params.Section):
-    source: params.LocalPath
-    revision: str | None
-    size: PositiveInt
-    widths: Annotated[list[params.Width], Field(min_length=1)]
-    latent_channels: PositiveInt
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    kl_weight: Annotated[float, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _size_halves(self) -> Self:
-        factor = 2 ** (len(self.widths) - 1)
-        if self.size % factor or self.size < 2 * factor:  # a latent of one pixel has nothing to normalise over
-            expected = f"a multiple of {factor}, {2 * factor} or more, for {len(self.widths)} widths"
-            raise ValueError(f"size is {self.size}, expected {expected}")
-        return self
-
-
-def train(pixels: Tensor, settings: Params, seed: int) -> "AutoencoderKL":
+def train(pixels: Tensor, settings: AutoencoderSettings, seed: int) -> "AutoencoderKL":
     """Train a small autoencoder whose `scaling_factor` gives the training latents unit variance.
 
     Args:
@@ -64,14 +46,14 @@ def train(pixels: Tensor, settings: Params, seed: int) -> "AutoencoderKL":
         description="autoencoder",
         clip=1.0,
     )
-    mean, _ = space.encode(model, pixels, settings.size, space.Running(batch=settings.batch, precision="float32"))
+    mean, _ = space.encode(model, pixels, settings.size, InferenceSettings(batch=settings.batch, precision="float32"))
     model.register_to_config(scaling_factor=float(1 / mean.std()))
     return model
 
 
-def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: Params) -> float:
+def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: AutoencoderSettings) -> float:
     """Peak signal-to-noise ratio of the reconstruction at the images' own size, in dB."""
-    running = space.Running(batch=settings.batch, precision="float32")
+    running = InferenceSettings(batch=settings.batch, precision="float32")
     raw_latents, _ = space.encode(autoencoder, pixels, settings.size, running)
     decoded = space.decode(autoencoder, raw_latents, pixels.shape[-1], running)
     error = (decoded.float() - pixels.float()).square().mean()
@@ -79,7 +61,7 @@ def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: Params) -> fl
 
 
 def main() -> None:
-    settings, seed = params.read("autoencoder", Params), params.read("seed", int)
+    settings, seed = params.read("autoencoder", AutoencoderSettings), params.read("seed", int)
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     if settings.source == "train":
         model = train(train_set.pixels, settings, seed)
@@ -88,7 +70,7 @@ def main() -> None:
 
         model = PixelSpace(scaling_factor=float(1 / space.normalise(train_set.pixels, settings.size).std()))
     else:
-        models.check_revision(settings.source, settings.revision)
+        check_revision(settings.source, settings.revision)
         model = models.load(space.AnyAutoencoder, settings.source, revision=settings.revision)
     with replacing(MODELS / "autoencoder") as folder:
         model.save_pretrained(folder)

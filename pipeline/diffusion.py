@@ -4,17 +4,18 @@ Reads: data/latents/train.arrow, data/images/train.parquet, data/models/teacher,
 scaling alone).
 Writes: data/models/diffusion (config.json, safetensors: the moving average of the weights).
 Why: `mixup` asks this model for images of two classes at once, `embedding` for images of features that no ID image
-has. So it learns from classes and from the teacher's features in turn.
+has. So it learns from classes and from the teacher's features in turn. Where no method draws from it, nothing is
+trained.
 """
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import set_seed
-from pydantic import Field, PositiveFloat, PositiveInt
 
+from pipeline import methods
 from pipeline.artifacts import images, latents, models
 from pipeline.classifier.networks import Classifier, features_of
 from pipeline.runtime.console import say
@@ -23,9 +24,11 @@ from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import check_divides, is_first, pick_device
 from pipeline.runtime.resumable import fingerprint
 from pipeline.settings import params
+from pipeline.settings.diffusion import DiffusionSettings
+from pipeline.settings.methods import Pools
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
-from pipeline.synthesis.diffusion import Prediction, Schedule, TrainingData
+from pipeline.synthesis.diffusion import TrainingData
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.loop import fit
 
@@ -33,20 +36,6 @@ if TYPE_CHECKING:
     from pipeline.synthesis.unet import ConditionalUNet
 
 CHECKPOINT = MODELS / ".diffusion.checkpoint"
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Params(params.Section):
-    widths: Annotated[list[params.Width], Field(min_length=1)]
-    schedule: Schedule
-    prediction: Prediction
-    by_features: Share
-    unconditional: Share
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    checkpoint_every: PositiveInt
 
 
 def load_data() -> TrainingData:
@@ -59,7 +48,7 @@ def load_data() -> TrainingData:
     return TrainingData(*(part.to(device) for part in (mean, std, encoded.labels, features)))
 
 
-def build(data: TrainingData, settings: Params) -> "ConditionalUNet":
+def build(data: TrainingData, settings: DiffusionSettings) -> "ConditionalUNet":
     """An untrained model for the data; it standardises features by their statistics."""
     from pipeline.synthesis.unet import ConditionalUNet
 
@@ -72,7 +61,7 @@ def build(data: TrainingData, settings: Params) -> "ConditionalUNet":
     return model.to(data.mean.device)
 
 
-def train(data: TrainingData, settings: Params, seed: int) -> tuple["ConditionalUNet", float]:
+def train(data: TrainingData, settings: DiffusionSettings, seed: int) -> tuple["ConditionalUNet", float]:
     """Train the model; its averaged weights, and the mean loss of the last quarter of training."""
     from diffusers.training_utils import EMAModel
 
@@ -84,7 +73,9 @@ def train(data: TrainingData, settings: Params, seed: int) -> tuple["Conditional
     identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
 
     def batches(start: int) -> Iterator[diffusion.Batch]:
-        every = diffusion.latent_batches(data, settings.batch, settings.by_features, settings.unconditional, seed)
+        every = diffusion.latent_batches(
+            data, settings.batch, settings.feature_conditioning, settings.condition_dropout, seed
+        )
         return islice(every, start, None)
 
     history = fit(
@@ -104,8 +95,20 @@ def train(data: TrainingData, settings: Params, seed: int) -> tuple["Conditional
     return model, sum(late) / len(late)
 
 
+def is_needed() -> bool:
+    """Some method of params.yaml draws from the model."""
+    named = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
+    return any("diffusion" in settings.reads for settings in named.values())
+
+
 def main() -> None:
-    settings, seed = params.read("diffusion", Params), params.read("seed", int)
+    if not is_needed():
+        if is_first():
+            with replacing(MODELS / "diffusion") as folder:
+                folder.mkdir()
+        say("diffusion: no method that `methods` names draws from it; nothing to train")
+        return
+    settings, seed = params.read("diffusion", DiffusionSettings), params.read("seed", int)
     model, loss = train(load_data(), settings, seed)
     if is_first():
         with replacing(MODELS / "diffusion") as folder:

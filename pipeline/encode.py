@@ -16,6 +16,7 @@ from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import Part, Parts, fingerprint, parts
 from pipeline.settings import params
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]
@@ -36,7 +37,8 @@ def _part(piece: Piece, columns: Part) -> Latents:
 
 
 def main() -> None:
-    running, size = params.read("encode", space.Running), params.read("autoencoder.size", int)
+    running = space.resolved(params.read("encode", InferenceSettings))
+    size = params.read("autoencoder.size", int)
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(pick_device())
     pieces = [piece for path in PATHS for piece in pieces_of(ImageFile(path))]
 

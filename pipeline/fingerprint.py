@@ -1,78 +1,59 @@
-"""Notice what changed: the code of each stage, and the files outside of the project that params.yaml names.
+"""Check params.yaml, and notice what changed: the code of each stage, and the files outside of the project.
 
-Reads: the modules of every stage, and names, sizes and times of the files under the paths of params.yaml.
+Reads: params.yaml, the modules of every stage, and names, sizes and times of the files under the paths of params.yaml.
 Writes: data/fingerprints/STAGE.json, which STAGE depends on.
 Why: DVC sees what dvc.yaml lists. This stage always runs, takes a second, and its outputs change where a stage has to
 run again: after an edit of a module that it imports, or a new photograph.
 """
 
-import ast
 import glob
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline import STAGES
+from pipeline import STAGES, methods
+from pipeline.runtime.closure import ROOT, closure, digest
 from pipeline.runtime.console import say
-from pipeline.runtime.files import read_json, replacing, sha256, write_json
+from pipeline.runtime.files import read_json, replacing, write_json
 from pipeline.runtime.layout import FINGERPRINTS
 from pipeline.settings import params
+from pipeline.settings.check import check
+from pipeline.settings.methods import Pools
+from pipeline.settings.section import at_home
 from pipeline.sources.links import Entered
 
-ROOT = Path(__file__).parent.parent
-WITHOUT_EFFECT = {ROOT / f"pipeline/runtime/{name}.py" for name in ("console", "errors", "processes", "timings")}
 DATA = {"prepare": "benchmarks", "report": "reporting"}  # folders of files that are no modules
-WATCHED = {  # keys of params.yaml under which paths stand
+WATCHED = {  # keys of params.yaml under which paths are
     "prepare": [f"prepare.folder.{key}" for key in ("id", "near", "far", "val_near", "val_far")] + ["prepare.root"],
     "autoencoder": ["autoencoder.source"],
     "teacher": ["teacher.weights"],
-    "embedding": ["embedding.generator"],
+    "sample": ["sample.embedding.generator"],
 }
 
 
-@cache
-def imported(module: Path) -> frozenset[Path]:
-    """The project's modules that a module imports, wherever in it."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(module.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    paths = {ROOT / (name.replace(".", "/") + ".py") for name in names if name.startswith("pipeline.")}
-    return frozenset(path for path in paths if path.is_file())
+def code(stage: str, drawn: list[str]) -> list[Path]:
+    """Every file of the project that has an effect on a stage's outputs.
 
-
-def closure(stage: str) -> list[Path]:
-    """Every file of the project that has an effect on a stage's outputs, sorted."""
-    seen: set[Path] = set()
-    left = {ROOT / f"pipeline/{stage}.py"}
-    while left:
-        seen.add(module := left.pop())
-        left |= imported(module) - seen
+    Args:
+        drawn: the methods that are named: the others have none on `sample`.
+    """
+    modules = [f"pipeline.{stage}", *(methods.module_of(name) for name in drawn if stage == "sample")]
     data = (ROOT / "pipeline" / DATA[stage]).iterdir() if stage in DATA else []
-    return sorted((seen - WITHOUT_EFFECT) | {path for path in data if path.suffix not in (".py", "")})
-
-
-def code(stage: str) -> str:
-    """SHA-256 of the names and contents of a stage's files."""
-    lines = [f"{path.relative_to(ROOT).as_posix()} {sha256(path)}" for path in closure(stage)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sorted(closure(*modules) | {path for path in data if path.suffix not in (".py", "")})
 
 
 def named(content: dict[str, Any], key: str) -> Iterator[str]:
-    """The paths that stand under a key of params.yaml, in a map under it or a list; none where it is not there."""
+    """The paths under a key of params.yaml, in a map under it or a list; none where it is not there."""
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     for item in value.values() if isinstance(value, dict) else [value]:
         if isinstance(item, str):
             with suppress(ValueError):  # nobody's home folder: `check` says so
-                yield params.at_home(item)
+                yield at_home(item)
 
 
 def listing(path: Path) -> list[str]:
@@ -107,7 +88,7 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
     """SHA-256 of the listings of what params.yaml names for a stage; None where it names no local path.
 
     Args:
-        last: what the last run found. It stands where a path is not there: who scores again has the outputs, not the
+        last: what the last run found. It is kept where a path is not there: who scores again has the outputs, not the
             photographs that they were made of.
     """
     lines = []
@@ -122,12 +103,21 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest() if lines else None
 
 
-def main() -> None:
+def fingerprint(stage: str, drawn: dict[str, methods.MethodSettings], last: dict[str, Any]) -> dict[str, Any]:
+    """What a stage depends on besides its inputs. The diffusion model's is of no importance where nothing needs it."""
+    if stage == "diffusion" and not any("diffusion" in settings.reads for settings in drawn.values()):
+        return {"needed": False}
     content, _ = params.load()
+    return {"code": digest(code(stage, list(drawn))), "files": watched(content, stage, last.get("files"))}
+
+
+def main() -> None:
+    check()
+    drawn = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
     for stage in STAGES[1:]:
         path = FINGERPRINTS / f"{stage}.json"
         last = read_json(path) if path.is_file() else {}
-        found = {"code": code(stage), "files": watched(content, stage, last.get("files"))}
+        found = fingerprint(stage, drawn, last)
         if found != last:
             with replacing(path) as partial:
                 write_json(partial, found)

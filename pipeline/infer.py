@@ -8,17 +8,15 @@ Why: scoring can then change and rerun in seconds, without a network or a GPU.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from pipeline.artifacts import images, models, outputs
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
 from pipeline.artifacts.pieces import Piece, by_file, pieces_of
-from pipeline.classifier.networks import Classifier, as_images, predict
+from pipeline.classifier.networks import Classifier, predict
 from pipeline.classifier.scores import SCORES
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, label
@@ -29,12 +27,8 @@ from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import Parts, fingerprint, parts
 from pipeline.settings import params
-
-
-class Params(params.Section):
-    batch: PositiveInt
-    train_images: PositiveInt | None
-    detectors: dict[str, dict[str, Any]]
+from pipeline.settings.infer import InferSettings
+from pipeline.training.batches import as_images
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Model:
     own: str
 
 
-def load_pieces(settings: Params) -> list[Piece]:
+def load_pieces(settings: InferSettings) -> list[Piece]:
     """The pieces of every image set: ID splits, OOD sets, and decoded ID images where the controls bring them."""
     paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
@@ -55,7 +49,7 @@ def load_pieces(settings: Params) -> list[Piece]:
     return [piece for file, count in zip(files, counts, strict=True) for piece in pieces_of(file, count)]
 
 
-def scores_of(model: Classifier, pixels: Tensor, settings: Params) -> dict[str, Tensor]:
+def scores_of(model: Classifier, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
     """Scores of images by the detectors that need images, float64 (n,), by the detector with its arguments."""
     found = {}
     for name, choices in settings.detectors.items():
@@ -67,7 +61,7 @@ def scores_of(model: Classifier, pixels: Tensor, settings: Params) -> dict[str, 
     return found
 
 
-def outputs_of(model: Model, pixels: Tensor, settings: Params) -> dict[str, Tensor]:
+def outputs_of(model: Model, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
     """Columns of a model's outputs on some images, by name."""
     logits, features = predict(model.classifier, pixels, settings.batch)
     own = SCORES[model.own](logits, features, model.classifier.head.weight.cpu())
@@ -115,7 +109,7 @@ def _part(piece: Piece, columns: dict[str, Tensor]) -> Outputs:
 
 
 def main() -> None:
-    settings, folders = params.read("infer", Params), model_folders()
+    settings, folders = params.read("infer", InferSettings), model_folders()
     found, pieces = [load_model(folder) for folder in folders], load_pieces(settings)
 
     def make(i: int) -> dict[str, Tensor]:

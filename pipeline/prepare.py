@@ -11,31 +11,25 @@ from typing import Any
 
 from pipeline.artifacts import images
 from pipeline.artifacts.codec import decode, encode_png, stored
-from pipeline.artifacts.images import Picture, Preprocessing, Role
+from pipeline.artifacts.images import Picture, Preprocessing
+from pipeline.artifacts.roles import OOD_ROLES, Role
 from pipeline.runtime.console import say, track
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing, sha256, write_json
 from pipeline.runtime.layout import IMAGES
 from pipeline.settings import params
+from pipeline.settings.benchmarks import Record, record
+from pipeline.settings.prepare import PrepareSettings
 from pipeline.shortcuts.sets import Facts, compare, in_training
 from pipeline.sources import benchmarks, folder
-from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Collection, Item
 from pipeline.sources.preprocess import conform
 
 
-class Params(params.Section):
-    benchmark: str
-    root: params.LocalPath | None
-    download: bool
-    partial: bool
-    folder: folder.Settings | None
-
-
-def collect(settings: Params, seed: int) -> tuple[Record, Collection]:
+def collect(settings: PrepareSettings, seed: int) -> tuple[Record, Collection]:
     """The record of the benchmark that the settings name, and its images."""
     if settings.benchmark != "folder":
-        expected = benchmarks.record(settings.benchmark)
+        expected = record(settings.benchmark)
         return expected, benchmarks.load(expected, settings.root, settings.download, settings.partial)
     if (own := settings.folder) is None:
         raise UserError("params.yaml: prepare.folder is null; with benchmark `folder`, describe your images there")
@@ -97,14 +91,16 @@ def audit(about: dict[str, Any], facts: dict[str, Facts], expected: Record) -> N
     for name, own in about.items():
         if own["role"] == "id" and name != "train":
             own["in_training"] = in_training(facts[name], facts["train"])
-        for split, roles in images.OOD_ROLES.items():
+        for split, roles in OOD_ROLES.items():
             if own["role"] in roles:
                 own["audit"] = compare(facts[name], facts[split], facts["train"])
         if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
             own["excluded"] = known.excluded
 
 
-def check_benchmark(settings: Params, expected: Record, classes: list[str], about: dict[str, Any]) -> list[str]:
+def check_benchmark(
+    settings: PrepareSettings, expected: Record, classes: list[str], about: dict[str, Any]
+) -> list[str]:
     """What differs from the benchmark's record.
 
     Raises:
@@ -135,7 +131,7 @@ def say_result(classes: list[str], about: dict[str, Any], facts: dict[str, Facts
 
 
 def main() -> None:
-    settings, seed = params.read("prepare", Params), params.read("seed", int)
+    settings, seed = params.read("prepare", PrepareSettings), params.read("seed", int)
     expected, collection = collect(settings, seed)
     for note in collection.notes:
         say(f"prepare: {note}")

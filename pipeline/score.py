@@ -7,11 +7,10 @@ Why: by OpenOOD's definitions, in seconds and without a network: a changed detec
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
 
 from pipeline.artifacts import outputs
 from pipeline.evaluation import summaries
@@ -25,6 +24,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, replacing, write_json
 from pipeline.runtime.layout import METRICS, OUTPUTS
 from pipeline.settings import params
+from pipeline.settings.score import ScoreSettings
 
 Frames = dict[str, pd.DataFrame]
 
@@ -33,19 +33,6 @@ WRITTEN = (
     "headline.json", "summary.json", "validation.json", "shortcuts.json", "choice.json", "scores.parquet",
     "seeds.parquet", "differences.parquet", "intervals.parquet", "roc.csv", "pr.csv",
 )  # fmt: skip
-
-
-class Params(params.Section):
-    detectors: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    resamples: Annotated[int, Field(ge=0, le=1_000_000)]
-
-    @field_validator("detectors")
-    @classmethod
-    def _values_to_choose(cls, detectors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for name, options in detectors.items():
-            if empty := [key for key, value in options.items() if value == []]:
-                raise ValueError(f"{name}.{empty[0]} is an empty list, expected values to choose from")
-        return detectors
 
 
 def _strangers(folder: Path) -> list[str]:
@@ -130,7 +117,7 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
     return {"differences": pd.concat(pairs, ignore_index=True), "intervals": pd.concat(own, ignore_index=True)}
 
 
-def evaluate(folder: Path, recipes: list[str] | None, settings: Params, target: Path) -> dict[str, Any]:
+def evaluate(folder: Path, recipes: list[str] | None, settings: ScoreSettings, target: Path) -> dict[str, Any]:
     """Score the models of a folder of outputs and write every table to another; gives the JSON tables by name."""
     frames, chosen = collect(models_of(folder, recipes), settings.detectors, theirs=recipes is None)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
@@ -184,7 +171,7 @@ def elsewhere(folder: Path, target: Path, names: list[str] | None, force: bool) 
         UserError: `target` is not free, or the outputs cannot be scored.
     """
     place = destination(target, TABLES, [folder], force)
-    settings = params.read("score", Params)
+    settings = params.read("score", ScoreSettings)
     if names is not None:
         settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
     with place.writing() as tables:
@@ -193,5 +180,5 @@ def elsewhere(folder: Path, target: Path, names: list[str] | None, force: bool) 
 
 
 def main() -> None:
-    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", Params), METRICS)
+    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", ScoreSettings), METRICS)
     say_results(tables["summary"], [tables["choice"]["detector"]])

@@ -1,211 +1,114 @@
-"""Pack the outlier dataset: decode, filter, audit, count, document.
+"""Pack the outlier dataset: render, judge, audit, count, document.
 
-Reads: data/candidates, data/latents, data/images, data/models/{autoencoder,teacher}.
-Writes: data/outliers (shards.methods) and data/controls (noise, pixel-mixup, cut-mix with a sharp and a soft edge,
-sharpened ID images, synthetic-id, decoded-id; `real`, of the near-OOD validation images, where there are some: a bound,
-for who trains on it has no validation left; and decoded-test.parquet, ID test images as the decoder shows them), see
-artifacts/outliers.py.
+Reads: data/candidates, data/latents, data/images, data/models/{autoencoder,teacher,diffusion}.
+Writes: data/outliers and data/controls, the methods and the controls that params.yaml names, see artifacts/outliers.py;
+data/controls/decoded-test.parquet, ID test images as the decoder shows them.
 Why: this is what teams share. Equal counts of every method, so that methods can be compared.
 """
 
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
+from pipeline import methods
 from pipeline.artifacts import candidates, images, latents, models
-from pipeline.artifacts.candidates import Candidates, Method
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.images import OOD_LABEL, ImageFile, Picture
+from pipeline.artifacts.images import ImageFile, Picture
+from pipeline.artifacts.latents import Latents
+from pipeline.artifacts.packing import Packed, pack
+from pipeline.artifacts.pictures import contact_sheet, map_of
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.classifier.networks import Classifier
-from pipeline.runtime.console import track
-from pipeline.runtime.errors import like
+from pipeline.runtime.console import say, track
 from pipeline.runtime.files import replacing_together, sha256
 from pipeline.runtime.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import fingerprint, parts, ranges
 from pipeline.settings import params
-from pipeline.shortcuts import corrections
+from pipeline.settings.encode import InferenceSettings
+from pipeline.settings.methods import Pools, base_of, corrections_of
+from pipeline.settings.shards import ShardsSettings
 from pipeline.synthesis import autoencoder as space
-from pipeline.synthesis import controls, filters, inspection
-from pipeline.synthesis.controls import Control
-from pipeline.synthesis.judging import BATCH, Judge, Judged, check_fits, check_unlike_id
-from pipeline.synthesis.packing import pack
+from pipeline.synthesis import filters, inspection, quality
+from pipeline.synthesis.judging import BATCH, Judge, Judged, check_unlike_id
+from pipeline.synthesis.rendering import Images, Renderer
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-# of params.yaml, which decide the outliers
-SECTIONS = ("encode", "boundary", "crossing", "embedding", "diffusion", "mixup", "shards")
+SECTIONS = ("methods", "sample", "encode", "diffusion", "shards")  # of params.yaml, which decide the outliers
 JUDGED = OUTLIERS.with_name(".judged")  # parts, until the datasets are written
-Draw = Callable[[range], tuple[Candidates, Tensor]]  # candidates of consecutive indices, and their images
+GRID_CLASSES = 20  # classes shown in the class grid
 
 
-class Params(params.Section):
-    methods: Annotated[list[str], Field(min_length=1)]
-    per_method: PositiveInt
-    per_shard: PositiveInt
-    neighbours: PositiveInt
-    inside_id: Share
-    confident: Share
-    filters: list[str]
-    max_id_like: Annotated[float, Field(ge=0, le=1)]
-    licence: str
+class Source:
+    """The ID images and latents, the models, and the thresholds that follow from them."""
 
-    @field_validator("methods")
-    @classmethod
-    def _known_cures(cls, pools: list[str]) -> list[str]:
-        for pool in pools:
-            corrections.check(pool)
-        return pools
-
-    @field_validator("filters")
-    @classmethod
-    def _known_filters(cls, names: list[str]) -> list[str]:
-        known = list(filters.FILTERS)
-        if unknown := [name for name in names if name not in known]:
-            near = like(unknown[0], known)
-            raise ValueError(f"unknown {unknown[0]!r}{near}; expected some of {', '.join(known)}")
-        return names
-
-
-class Shards:
-    """Everything the stage reads, and the thresholds that follow from it.
-
-    Args:
-        kept: holds what was judged until the datasets are written.
-    """
-
-    def __init__(self, settings: Params, seed: int, kept: ExitStack):
-        self.settings, self.seed, self.kept = settings, seed, kept
+    def __init__(self, settings: ShardsSettings):
+        self.settings, self.seed = settings, params.read("seed", int)
         self.train_set, self.val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
-        self.latents = {split: latents.load(LATENTS / f"{split}.arrow") for split in ("train", "val", "test")}
-        device = pick_device()
-        autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(device)
-        teacher = models.load(Classifier, MODELS / "teacher").to(device)
-        running = params.read("encode", space.Running)
-        self.judge = Judge(
-            autoencoder, teacher, self.train_set, self.latents["train"].mean, settings.neighbours, running
-        )
-        evidence = self.judge.evidence(self.val_set.pixels, self.latents["val"].mean)
-        self.limits = filters.thresholds(evidence, settings.inside_id, settings.confident)
-        inputs = fingerprint(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
-        self.identity = [running.model_dump(), settings.neighbours, seed, inputs]
+        self.train, self.val = self.latents("train"), self.latents("val")
+        autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(pick_device())
+        running = space.resolved(params.read("encode", InferenceSettings))
+        size = params.read("autoencoder.size", int)
+        self.renderer = Renderer(autoencoder, running, size, self.train_set, self.train.mean, self.seed)
+        self.teacher = models.load(Classifier, MODELS / "teacher").to(pick_device())
+        self.judge = Judge(self.teacher, self.train_set, self.train.mean, settings.neighbours)
+        evidence = self.judge.evidence(self.val_set.pixels, self.val.mean)
+        self.limits = filters.thresholds(evidence, settings.distance_quantile, settings.confidence_quantile)
 
-    @cached_property
-    def decoded_val(self) -> Tensor:
-        """The ID validation images as the decoder shows them."""
-        return self.judge.decode(self.latents["val"].mean)
+    @staticmethod
+    def latents(split: str) -> Latents:
+        """The raw latents of an ID split."""
+        return latents.load(LATENTS / f"{split}.arrow")
 
     @property
-    def packing(self) -> tuple[list[str], int, int, int]:
-        """What both datasets are packed with: keys of the training images, per_method, per_shard, seed."""
-        return self.latents["train"].keys, self.settings.per_method, self.settings.per_shard, self.seed
-
-    def judged(self, name: str, count: int, draw: Draw, filtered: bool = False) -> Judged:
-        """The first `count` of a draw with their evidence; a killed run goes on where it was.
-
-        Args:
-            filtered: give reasons against them; controls are taken as they are.
-        """
-        pieces = ranges(count, BATCH)
-
-        def make(i: int) -> dict[str, Tensor]:
-            found, pixels = draw(pieces[i])
-            return vars(found) | {"pixels": pixels} | vars(self.judge.evidence(pixels, found.raw_latents))
-
-        folder = JUDGED / name
-        own = fingerprint(CANDIDATES / f"{name.split('+')[0]}.arrow")  # none of most controls
-        made = parts(folder, [name, count, own, self.identity], len(pieces), make, name)
-        columns = self.kept.enter_context(made).whole()
-        found = Candidates(**{field: columns.pop(field) for field in Candidates.__dataclass_fields__})
-        pixels, evidence = columns.pop("pixels"), filters.Evidence(**columns)
-        reasons = filters.reasons(evidence, self.limits, self.settings.filters) if filtered else [""] * count
-        labels = found.parents[:, 0] if name in controls.ID_IMAGES else torch.full((count,), OOD_LABEL)
-        return Judged(name, found, pixels, evidence, labels, reasons)
-
-    def outliers(self) -> list[Judged]:
-        """All methods, METHOD or METHOD+CURE+CURE, judged; stops where too few are accepted or they look like ID."""
-        judged = []
-        for name in self.settings.methods:
-            method, *names = name.split("+")
-            found = candidates.load(CANDIDATES / f"{method}.arrow")
-            check_fits(found, self.judge, method)
-            own = self.judged(name, len(found), self.cured(found, names, method), filtered=True)
-            check_unlike_id(own, own.choose(self.settings.per_method), self.limits, self.settings.max_id_like)
-            judged.append(own)
-        return judged
-
-    def controls(self) -> list[Judged]:
-        """Controls that are outliers without a method, and two kinds of further ID images."""
-        seed, encoded = self.seed, self.latents["train"]
-        paths = [path for path in images.ood_sets(IMAGES) if ImageFile(path).role == "val-near"]
-        real = torch.cat([images.load(path).pixels for path in paths]) if paths else None
-        drawn = controls.drawn(seed, self.train_set, real)
-        synthetic = candidates.load(CANDIDATES / "synthetic-id.arrow")
-        decoded: dict[str, tuple[int, Method]] = {
-            "synthetic-id": (len(synthetic), lambda indices: synthetic[indices.start : indices.stop]),
-            "decoded-id": (self.settings.per_method, lambda indices: controls.redraw(seed, indices, encoded)),
-        }
-        found = [self.judged(name, self.settings.per_method, self.encoded(method)) for name, method in drawn.items()]
-        return found + [self.judged(name, count, self.decoded(draw)) for name, (count, draw) in decoded.items()]
-
-    def cured(self, found: Candidates, names: list[str], method: str) -> Draw:
-        """Candidates of a method as the decoder shows them, cured."""
-
-        def draw(indices: range) -> tuple[Candidates, Tensor]:
-            part = found[indices.start : indices.stop]
-            return part, self.judge.render(part, indices, names, self.seed, method)
-
-        return draw
-
-    def decoded(self, method: Method) -> Draw:
-        """What a method draws, as the decoder shows it."""
-
-        def draw(indices: range) -> tuple[Candidates, Tensor]:
-            found = method(indices)
-            return found, self.judge.decode(found.raw_latents)
-
-        return draw
-
-    def encoded(self, control: Control) -> Draw:
-        """Images that are drawn as pixels, with the latents that the encoder gives them."""
-        size = params.read("autoencoder.size", int)
-
-        def draw(indices: range) -> tuple[Candidates, Tensor]:
-            pixels, rows, strength = control(indices)
-            parents = torch.where(rows >= 0, self.train_set.labels[rows], rows)
-            return Candidates(self.judge.encode(pixels, size), parents, strength, rows[:, 0]), pixels
-
-        return draw
+    def identity(self) -> list[Any]:
+        """All that the evidence on a candidate depends on, besides the candidate."""
+        inputs = fingerprint(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
+        return [self.renderer.running.model_dump(), self.settings.neighbours, self.seed, inputs]
 
 
-def write_decoded_test(path: Path, source: Shards) -> None:
-    """ID test images as the decoder shows them: what a classifier that learned "decoded" would flag."""
-    encoded = source.latents["test"]
-    rows = zip(encoded.keys, source.judge.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
-    shown = track(rows, "pack decoded-test", len(encoded.keys))
-    pictures = (Picture(key, encode_png(pixels), label) for key, pixels, label in shown)
-    images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
+@contextmanager
+def judging(pool: str, source: Source) -> Iterator[Judged]:
+    """The candidates of METHOD+CORRECTION+..., rendered and judged; what a killed run had judged is taken over."""
+    method, path = methods.about(base_of(pool)), CANDIDATES / f"{base_of(pool)}.arrow"
+    found, filtered = candidates.load(path), method.dataset == "outliers"
+    pieces = ranges(len(found), BATCH)
+
+    def make(i: int) -> dict[str, Tensor]:
+        rows = slice(pieces[i].start, pieces[i].stop)
+        made = source.renderer.render(found[rows], pieces[i], corrections_of(pool), base_of(pool))
+        return vars(made) | vars(source.judge.evidence(made.pixels, made.raw_latents))
+
+    identity = [pool, fingerprint(path), source.identity]
+    with parts(JUDGED / pool, identity, len(pieces), make, pool) as kept:
+        columns = kept.whole()
+        rendered = Images(**{field: columns.pop(field) for field in Images.__dataclass_fields__})
+        evidence = filters.Evidence(**columns)
+        wanted = source.settings.filters if filtered else []
+        reasons = filters.reasons(evidence, source.limits, wanted)
+        labels = rendered.parents[:, 0] if method.is_id else torch.full((len(found),), OOD_LABEL)
+        yield Judged(
+            pool, method.strength, rendered, evidence, labels, reasons, source.train.keys, source.seed
+        )  # fmt: skip
 
 
-def describe(source: Shards) -> dict[str, Any]:
+def describe(source: Source) -> dict[str, Any]:
     """What dataset.json says of the ID set, the decoder, the generators and the parameters that made it."""
-    settings, train_set = source.settings, source.train_set
+    train_set = source.train_set
     generators = {
         name: {
             "config": sha256(MODELS / name / "config.json"),
             "weights": sha256(next((MODELS / name).glob("*.safetensors"))),
         }
         for name in ("autoencoder", "diffusion", "teacher")
-        if (MODELS / name).is_dir()
+        if (MODELS / name / "config.json").is_file()
     }
     return {
-        "licence": settings.licence,
+        "licence": source.settings.licence,
         "id": {
             "classes": train_set.classes,
             "count": len(train_set),
@@ -213,38 +116,78 @@ def describe(source: Shards) -> dict[str, Any]:
             "sha256": sha256(IMAGES / "train.parquet"),
         },
         "latent": {"dtype": "float16", "space": "raw", "autoencoder": params.read("autoencoder", dict)},
-        "decoding": {"resize": space.RESIZE} | source.judge.running.model_dump(),
+        "decoding": {"resize": space.RESIZE} | source.renderer.running.model_dump(),
         "thresholds": vars(source.limits) | {"validation_images": len(source.val_set)},
         "generators": generators,
-        "params": {name: params.read(name, dict) for name in SECTIONS},
+        "params": {name: params.read(name, Any) for name in SECTIONS},
         "seed": source.seed,
-        "audit": [inspection.separation(None, "id", source.val_set.pixels, source.decoded_val)],
     }
 
 
-def audited(about: dict[str, Any], source: Shards, groups: list[Judged]) -> dict[str, Any]:
-    """The same, with the audit of these groups."""
-    found = inspection.audit_of(source.judge, source.val_set.pixels, source.decoded_val, groups)
-    return about | {"audit": about["audit"] + found}
+def write_decoded_test(path: Path, source: Source) -> None:
+    """ID test images as the decoder shows them: what a classifier that learned "decoded" would flag."""
+    encoded = source.latents("test")
+    rows = zip(encoded.keys, source.renderer.decode(encoded.mean).numpy(), encoded.labels.tolist(), strict=True)
+    shown = track(rows, "pack decoded-test", len(encoded.keys))
+    pictures = (Picture(key, encode_png(pixels), label) for key, pixels, label in shown)
+    images.write(path, pictures, source.train_set.classes, "decoded", ImageFile(IMAGES / "test.parquet").preprocessing)
+
+
+def document(packed: Packed, folder: Path, groups: list[Judged], source: Source, decoded_val: Tensor) -> None:
+    """Write what lies beside the shards: dataset.json with the audit, the card, pictures."""
+    about = describe(source)
+    about["audit"] = inspection.audit_of(source.judge, source.val_set.pixels, decoded_val, groups)
+    about["quality"] = inspection.measure_quality(source.teacher, source.train_set, source.val_set, groups)
+    packed.document(folder, about)
+    counts = ", ".join(f"{judged.method} {len(packed.chosen[judged.method])}" for judged in groups)
+    say(f"shards: {packed.name}: {counts or 'none named'}")
+
+
+def draw_map(path: Path, source: Source, groups: list[Judged], chosen: dict[str, list[int]]) -> None:
+    """Where the packed outliers of each method lie beside ID latents."""
+    scaled = source.judge.scaled
+    own = {judged.method: scaled(judged.raw_latents[chosen[judged.method]]).numpy() for judged in groups}
+    map_of(path, scaled(source.train.mean).numpy(), own)
+
+
+def draw_classes(path: Path, classes: list[str], synthetic: Judged) -> None:
+    """Synthetic ID images, a row a class."""
+    rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(classes)))
+    contact_sheet(path, [{name: pixels} for name, pixels in zip(classes, rows, strict=False)], rows=1)
+
+
+def write_outliers(groups: list[Judged], source: Source, decoded_val: Tensor) -> None:
+    """Pack the outlier methods; stops where too few are accepted or they look like ID."""
+    settings = source.settings
+    for judged in groups:
+        check_unlike_id(judged, judged.choose(settings.per_method), source.limits, settings.max_id_like)
+    with replacing_together(OUTLIERS) as folder:
+        packed = pack(folder, "outliers", groups, settings.per_method, settings.per_shard)
+        if is_first():
+            document(packed, folder, groups, source, decoded_val)
+            if groups:
+                draw_map(folder / "latent-map.png", source, groups, packed.chosen)
+
+
+def write_controls(groups: list[Judged], source: Source, decoded_val: Tensor) -> None:
+    """Pack the controls, and the decoded test images."""
+    with replacing_together(CONTROLS) as folder:
+        packed = pack(folder, "controls", groups, source.settings.per_method, source.settings.per_shard)
+        if is_first():
+            document(packed, folder, groups, source, decoded_val)
+            write_decoded_test(folder / "decoded-test.parquet", source)
+            for judged in groups:
+                if judged.method == "synthetic-id":
+                    draw_classes(folder / "class-grid.png", source.train_set.classes, judged)
 
 
 def main() -> None:
-    settings, seed = params.read("shards", Params), params.read("seed", int)
+    pools, source = params.read("methods", Pools), Source(params.read("shards", ShardsSettings))
     with ExitStack() as kept:
-        source = Shards(settings, seed, kept)
-        judged, others = source.outliers(), source.controls()
-        about = describe(source) if is_first() else {}
-        with replacing_together(OUTLIERS) as folder:
-            packed = pack(folder, "outliers", judged, *source.packing)
-            if is_first():
-                packed.document(folder, audited(about, source, judged))
-                inspection.draw_map(folder / "latent-map.png", source.judge, judged, settings.per_method)
-        with replacing_together(CONTROLS) as folder:
-            packed = pack(folder, "controls", others, *source.packing)
-            if is_first():
-                quality = inspection.measure_quality(source.judge, source.val_set, others)
-                packed.document(folder, audited(about, source, others) | {"quality": quality})
-                write_decoded_test(folder / "decoded-test.parquet", source)
-                inspection.draw_classes(folder / "class-grid.png", source.train_set.classes, others)
+        judged = [kept.enter_context(judging(pool, source)) for pool in pools]
+        decoded_val = source.renderer.decode(source.val.mean)
+        of = {"outliers": write_outliers, "controls": write_controls}
+        for dataset, write in of.items():
+            write([own for own in judged if methods.about(base_of(own.method)).dataset == dataset], source, decoded_val)
     if is_first():
         shutil.rmtree(JUDGED, ignore_errors=True)  # also what a stopped run judged of methods that are named no more

@@ -1,68 +1,65 @@
-"""Train the teacher, a plain classifier of the ID classes, and the trunks that recipes may start from.
+"""Train the teacher, a plain classifier of the ID classes, and the pretrained classifiers that recipes may start from.
 
 Reads: data/images/{train,val}.parquet.
-Writes: data/models/teacher (config.json, model.safetensors; trunks/s<seed>, classifiers of other seeds).
+Writes: data/models/teacher (config.json, model.safetensors; pretrained/s<seed>, classifiers of other seeds).
 Why: it filters outliers and is distilled from; something must tell an outlier from one more ID image before any
 OOD-aware classifier exists.
 """
 
 from pathlib import Path
 
-from pydantic import NonNegativeInt
-
 from pipeline.artifacts import images, models
 from pipeline.artifacts.images import ImageFile
-from pipeline.classifier.fitting import Kept, Training, train_classifier, untrained
+from pipeline.artifacts.revisions import check_revision
+from pipeline.classifier.fitting import Run, build_classifier, loader, train_classifier
 from pipeline.classifier.networks import Classifier, accuracy, load_pretrained, predict
-from pipeline.classifier.objective import Objective, Terms
+from pipeline.classifier.objective import Objective
 from pipeline.runtime.console import say
 from pipeline.runtime.files import replacing_together
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import is_first
 from pipeline.runtime.resumable import fingerprint
 from pipeline.settings import params
-from pipeline.training.loaders import Pool
+from pipeline.settings.recipes import Terms
+from pipeline.settings.teacher import TeacherSettings
+from pipeline.training.loaders import Loader
 
 
-class Params(Training):
-    trunks: list[NonNegativeInt]
-    weights: params.LocalPath | None
-    revision: str | None
-
-
-def start_from(settings: Params) -> Path | None:
+def start_from(settings: TeacherSettings) -> Path | None:
     """The file of pretrained weights that the settings name."""
     if settings.weights is None:
         return None
-    models.check_revision(settings.weights, settings.revision)
+    check_revision(settings.weights, settings.revision)
     return models.weights_file(settings.weights, settings.revision)
 
 
-def train(seed: int, settings: Params, train_file: ImageFile, pool: Pool, checkpoint: Path) -> Classifier:
+def train(seed: int, settings: TeacherSettings, train_file: ImageFile, data: Loader, checkpoint: Path) -> Classifier:
     """A classifier by cross-entropy alone, its weights and batches drawn from the seed."""
     terms = Terms()
-    model = untrained(settings, seed, terms.head.model_dump(), pool, train_file.classes, train_file.preprocessing)
+    model = build_classifier(
+        settings, seed, terms.head.model_dump(), data, train_file.classes, train_file.preprocessing
+    )
     if (weights := start_from(settings)) is not None:
         load_pretrained(model, settings.network, weights)
-    kept = Kept(checkpoint, fingerprint(train_file.path))
-    train_classifier(model, [pool], Objective(terms, model), settings, seed, f"teacher seed {seed}", kept)
+    run = Run(f"teacher seed {seed}", seed, checkpoint, fingerprint(train_file.path))
+    train_classifier(model, [data], Objective(terms, model.head), settings, run)
     return model
 
 
 def main() -> None:
-    settings, seed = params.read("teacher", Params), params.read("seed", int)
+    settings, seed = params.read("teacher", TeacherSettings), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
-    pool = settings.pool(train_file, settings.batch)
-    checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.trunks)}
+    data = loader(settings, train_file, settings.batch)
+    checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.pretrained_seeds)}
     with replacing_together(MODELS / "teacher") as folder:
         for own, checkpoint in checkpoints.items():
-            model = train(own, settings, train_file, pool, checkpoint)
+            model = train(own, settings, train_file, data, checkpoint)
             if not is_first():
                 continue
             if own == seed:
                 model.save_pretrained(folder)
-            if own in settings.trunks:
-                model.save_pretrained(folder / "trunks" / f"s{own}")
+            if own in settings.pretrained_seeds:
+                model.save_pretrained(folder / "pretrained" / f"s{own}")
             right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
             say(f"teacher: seed {own}: {right:.1%} of validation images right")
     for checkpoint in checkpoints.values():

@@ -1,135 +1,192 @@
-"""Train the classifiers of one recipe, one for each seed.
+"""Train the classifiers of every recipe, one for each seed.
 
 Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
-Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, README.md),
+Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, training.json, README.md),
 data/curves/RECIPE/s<seed> (loss terms over time, see artifacts/curves.py).
-Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs.
+Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs. One more seed
+or recipe trains itself alone: a classifier whose inputs, settings and code are unchanged is taken over.
 """
 
-from collections import Counter
-from dataclasses import dataclass, replace
-from functools import partial
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pipeline.artifacts import curves, images, models
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.model_card import model_card
 from pipeline.artifacts.selection import Selection
-from pipeline.classifier.fitting import Kept, Training, train_classifier, untrained
-from pipeline.classifier.micl import Bank, outlier_vectors
-from pipeline.classifier.networks import Classifier, accuracy, predict, take_over
-from pipeline.classifier.objective import Objective, Terms
+from pipeline.classifier.fitting import Run, build_classifier, loader, train_classifier
+from pipeline.classifier.micl import PartnerBank, outlier_vectors
+from pipeline.classifier.networks import Classifier, accuracy, load_weights, predict
+from pipeline.classifier.objective import Objective
 from pipeline.classifier.scores import SCORES
+from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import say
-from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import replacing_together, write_json
+from pipeline.runtime.errors import UserError, like
+from pipeline.runtime.files import read_json, replacing, write_json
 from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
-from pipeline.runtime.processes import is_first, pick_device
+from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import fingerprint
 from pipeline.settings import params
-from pipeline.training.loaders import Pool, whole
+from pipeline.settings.recipes import Recipe, Recipes
+from pipeline.settings.train import TrainSettings
+from pipeline.training.batches import OPEN
+from pipeline.training.loaders import Loader, whole
+from pipeline.training.precision import resolve
 
 ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
+ELSEWHERE = {
+    "seeds",
+    "outliers",
+    "controls",
+    "checkpoint_every",
+    "in_memory",
+}  # that decide no training
 
 
-class Params(Training):
-    start: Literal["scratch", "trunks"]
-    outliers: params.LocalPath
-    controls: params.LocalPath
-    auxiliary_count: PositiveInt
-    auxiliary_batch: PositiveInt
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+class Common:
+    """What all trainings have in common, loaded when it is first asked for."""
+
+    def __init__(self, settings: TrainSettings):
+        self.settings, self.train_file = settings, ImageFile(IMAGES / "train.parquet")
+        self.inputs = fingerprint(IMAGES / "train.parquet", IMAGES / "val.parquet")
+        self.code = code_of("pipeline.train")
+
+    @cached_property
+    def id_images(self) -> Loader:
+        return loader(self.settings, self.train_file, self.settings.batch)
+
+    @cached_property
+    def val_set(self) -> ImageSet:
+        return images.load_split(IMAGES, "val")
+
+    @cached_property
+    def teacher(self) -> Classifier:
+        return models.load(Classifier, MODELS / "teacher").to(pick_device())
 
 
-class Recipe(Terms):
-    auxiliary: dict[str, PositiveInt] = Field(default_factory=dict)
+@dataclass(frozen=True)
+class Training:
+    """One classifier that is to be trained: a recipe and a seed.
 
-    @field_validator("auxiliary", mode="before")
-    @classmethod
-    def _equal_shares(cls, named: Any) -> Any:
-        """A list names methods of which as many images are taken of each."""
-        if not isinstance(named, list):
-            return named
-        if twice := [name for name, times in Counter(map(str, named)).items() if times > 1]:
-            raise ValueError(f"{', '.join(twice)} named twice; expected NAME: SHARE of each where shares differ")
-        return dict.fromkeys(named, 1)
+    Attributes:
+        selection: the recipe's auxiliary images; None without any.
+        digest: of all that it is made from.
+    """
 
-    def misfit(self, has_outliers: bool, has_id_images: bool, has_parents: bool) -> str | None:
-        """What of the auxiliary images and the terms does not go together; None if all does.
+    name: str
+    seed: int
+    recipe: Recipe
+    selection: Selection | None
+    digest: str
 
-        Args:
-            has_outliers: some of the auxiliary images are outliers.
-            has_id_images: some are further ID images.
-            has_parents: some were made from an ID class.
-        """
-        terms = {"exposure": self.exposure, "energy": self.energy, "information": self.information}
-        used = [term for term, settings in terms.items() if settings is not None]
-        if has_outliers and not used:
-            return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"
-        if used and not has_outliers:
-            return f"{' and '.join(used)} without outliers; name some under auxiliary, or remove the term"
-        if used == ["information"] and has_id_images:
-            return "information alone shows the network no auxiliary image; name outlier methods alone, or add exposure"
-        if self.information is not None and not has_parents:
-            return (
-                "information needs outliers made from ID classes; name a method with parents, such as boundary or mixup"
-            )
-        return None
+    @property
+    def folder(self) -> Path:
+        """Where it is written."""
+        return CLASSIFIERS / self.name / f"s{self.seed}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its state is kept while it runs."""
+        return CLASSIFIERS.with_name(f".recipe-{self.name}-s{self.seed}.checkpoint")
+
+    @property
+    def is_done(self) -> bool:
+        """There is a classifier that was made from the same."""
+        path, drawn = self.folder / "training.json", CURVES / self.name / f"s{self.seed}"
+        return path.is_file() and drawn.is_dir() and read_json(path).get("made_from") == self.digest
 
 
-@dataclass
-class Ingredients:
-    """What training a recipe takes, loaded once for all seeds: ID and auxiliary images, the hashes of all that is
-    read, the teacher, the outliers to pair ID features with."""
-
-    pools: list[Pool]
-    train_file: ImageFile
-    inputs: list[str]
-    teacher: Classifier | None = None
-    bank: Bank | None = None
-
-
-def trunk(seed: int) -> Path:
+def pretrained(seed: int) -> Path:
     """The folder of the trained classifier that a seed's recipes start from, where they do not start from scratch."""
-    return MODELS / "teacher" / "trunks" / f"s{seed}"
+    return MODELS / "teacher" / "pretrained" / f"s{seed}"
 
 
-def counts(recipe: Recipe, total: int) -> dict[str, int]:
-    """How many images of each auxiliary method make up a total."""
-    whole = sum(recipe.auxiliary.values())
-    return {method: total * share // whole for method, share in recipe.auxiliary.items()}
-
-
-def select(recipe: Recipe, settings: Params) -> Selection | None:
-    """The recipe's auxiliary images: `auxiliary_count` of its methods by their shares; None without any."""
-    if not recipe.auxiliary:
-        return None
-    # a set that was given to us may hold the controls too
-    folders = list(dict.fromkeys(Path(folder) for folder in (settings.outliers, settings.controls)))
-    return Selection(folders, counts(recipe, settings.auxiliary_count))
-
-
-def check(recipe: Recipe, selection: Selection | None, name: str) -> None:
-    """Refuse a recipe whose terms and auxiliary images do not go together.
+def select(recipe: Recipe, settings: TrainSettings, name: str) -> Selection | None:
+    """The recipe's auxiliary images: `auxiliary_count` of its methods by their shares; None without any.
 
     Raises:
-        UserError: names the recipe's keys.
+        UserError: its terms and images do not go together; names the recipe's keys.
     """
+    selection = None
+    if recipe.auxiliary:
+        # a set that was given to us may hold the controls too
+        folders = list(dict.fromkeys(Path(folder) for folder in (settings.outliers, settings.controls)))
+        selection = Selection(folders, recipe.counts(settings.auxiliary_count))
     found = (selection.has_outliers, selection.has_id_images, selection.has_parents) if selection else (False,) * 3
     if problem := recipe.misfit(*found):
         raise UserError(f"params.yaml: recipes.{name}: auxiliary {list(recipe.auxiliary)}: {problem}")
+    return selection
 
 
-def bank(selection: Selection, teacher: Classifier, batch: int) -> Bank:
+def plan(name: str, recipe: Recipe, common: Common) -> list[Training]:
+    """The trainings of a recipe, a seed each.
+
+    Raises:
+        UserError: the recipe's keys do not go together, or something is missing.
+    """
+    settings, selection = common.settings, select(recipe, common.settings, name)
+    about = {
+        "recipe": recipe.model_dump(),
+        "settings": settings.model_dump(exclude=ELSEWHERE) | {"precision": resolve(settings.precision)},
+        "images": common.inputs,
+        "auxiliary": [selection.digest(), selection.sizes[OPEN:] and selection.sizes] if selection else None,
+        "teacher": fingerprint(*sorted((MODELS / "teacher").glob("*.*"))) if recipe.needs_teacher else None,
+        "code": common.code,
+    }
+    found = []
+    for seed in settings.seeds:
+        start = fingerprint(pretrained(seed)) if settings.init_from == "pretrained" else []
+        if settings.init_from == "pretrained" and not start:
+            raise UserError(
+                f"params.yaml: train.init_from is pretrained, but {pretrained(seed)} does not exist; add seed {seed} "
+                "to teacher.pretrained_seeds and run `dvc repro`"
+            )
+        text = json.dumps(about | {"seed": seed, "start": start}, sort_keys=True)
+        found.append(Training(name, seed, recipe, selection, hashlib.sha256(text.encode()).hexdigest()))
+    return found
+
+
+def partner_bank(selection: Selection, teacher: Classifier, batch: int) -> PartnerBank:
     """The outliers that ID features are paired with: their latents, and the teacher's features of them."""
     raw_latents, parents = selection.latents()
     embeddings = predict(teacher, whole(selection)[0], batch)[1]
     device = pick_device()
-    return Bank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
+    return PartnerBank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
+
+
+def train(one: Training, common: Common) -> Classifier:
+    """Train a classifier, its curves on disk as they grow."""
+    settings, recipe, selection = common.settings, one.recipe, one.selection
+    loaders = [common.id_images]
+    if selection is not None and (recipe.shows_outliers or not selection.has_outliers):
+        loaders.append(loader(settings, selection, settings.auxiliary_batch))
+    form = (common.train_file.classes, common.train_file.preprocessing)
+    model = build_classifier(settings, one.seed, recipe.head.model_dump(), common.id_images, *form)
+    if settings.init_from == "pretrained":
+        load_weights(model, models.load(Classifier, pretrained(one.seed)))
+    teacher = common.teacher if recipe.needs_teacher else None
+    bank = partner_bank(selection, common.teacher, settings.batch) if recipe.micl and selection else None
+    objective = Objective(recipe, model.head, teacher, bank).to(pick_device())
+    run = Run(f"{one.name} seed {one.seed}", one.seed, one.checkpoint, one.digest, write_curves(one))
+    train_classifier(model, loaders, objective, settings, run)
+    return model
+
+
+def write_curves(one: Training) -> Any:
+    """What is called with each row of a training's history: it goes into the curves, of one process alone."""
+    if not is_first():
+        return lambda row: None
+    folder = CURVES / one.name / f"s{one.seed}"
+    curves.start(folder)
+    return partial(curves.add, folder)
 
 
 def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str, Any], float]:
@@ -142,68 +199,64 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     return found, accuracy(logits, val_set.labels)
 
 
-def save(model: Classifier, folder: Path, about: dict[str, Any], val_set: ImageSet, batch: int) -> float:
-    """Write a trained model's folder; gives its accuracy on ID validation images."""
-    threshold, right = detector(model, val_set, batch)
-    model.save_pretrained(folder)
-    write_json(folder / "detector.json", threshold)
+def save(model: Classifier, one: Training, common: Common) -> float:
+    """Write a trained model's folder; returns its accuracy on ID validation images."""
+    threshold, right = detector(model, common.val_set, common.settings.batch)
+    about = {"recipe": one.name, "seed": one.seed, "settings": one.recipe.model_dump(exclude_none=True)}
     form = (model.resize, model.size, model.channels)
-    card = model_card(about, model.classes, form, threshold, right)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with replacing(one.folder) as folder:
+        model.save_pretrained(folder)
+        write_json(folder / "detector.json", threshold)
+        write_json(folder / "training.json", {"made_from": one.digest})
+        card = model_card(about, model.classes, form, threshold, right)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return right
 
 
-def gather(recipe: Recipe, settings: Params, name: str) -> Ingredients:
-    """Load what the recipe asks for.
+def make(one: Training, common: Common) -> None:
+    """Train a classifier and write it."""
+    model = train(one, common)
+    if is_first():
+        right = save(model, one, common)
+        one.checkpoint.unlink(missing_ok=True)
+        say(f"train: {one.name} seed {one.seed}: {right:.1%} of validation images right")
+    wait()
+
+
+def remove_others(recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> None:
+    """Remove the classifiers and curves of recipes and seeds that are named no more, and what a kill left behind."""
+    wanted = {f"{name}/s{seed}" for name in recipes for seed in seeds}
+    for root in (CLASSIFIERS, CURVES):
+        for path in root.glob("*/*"):
+            if path.relative_to(root).as_posix() not in wanted:
+                shutil.rmtree(path)
+        for path in root.glob("*"):
+            if path.name not in recipes:
+                shutil.rmtree(path)
+
+
+def chosen(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[str]:
+    """The recipes of these names, or all.
 
     Raises:
-        UserError: the recipe's keys do not go together, or something is missing.
+        UserError: there is no such recipe.
     """
-    train_file, selection = ImageFile(IMAGES / "train.parquet"), select(recipe, settings)
-    check(recipe, selection, name)
-    data = [train_file.path, MODELS / "teacher"]
-    data += [Path(folder) / "dataset.json" for folder in (settings.outliers, settings.controls)]
-    if settings.start == "trunks" and (missing := [seed for seed in settings.seeds if not trunk(seed).is_dir()]):
-        raise UserError(
-            f"params.yaml: train.start is trunks, but {trunk(missing[0])} does not exist; add seed {missing[0]} to "
-            "teacher.trunks and run `dvc repro`"
-        )
-    found = Ingredients([settings.pool(train_file, settings.batch)], train_file, fingerprint(*data))
-    if selection is not None and (recipe.needs_outliers or not selection.has_outliers):
-        found.pools.append(settings.pool(selection, settings.auxiliary_batch))
-    if recipe.distillation or recipe.information:
-        found.teacher = models.load(Classifier, MODELS / "teacher").to(pick_device())
-        if recipe.information and selection is not None:
-            found.bank = bank(selection, found.teacher, settings.batch)
-    return found
+    for name in names:
+        if name not in recipes:
+            known = ", ".join(recipes)
+            raise UserError(f"params.yaml: recipes: no {name!r}{like(name, list(recipes))}; expected some of {known}")
+    return list(names or recipes)
 
 
-def train(name: str, seed: int, recipe: Recipe, settings: Params, found: Ingredients, checkpoint: Path) -> Classifier:
-    """Train the recipe's classifier of one seed, its curves on disk as they grow."""
-    about = (found.train_file.classes, found.train_file.preprocessing)
-    model = untrained(settings, seed, recipe.head.model_dump(), found.pools[0], *about)
-    if settings.start == "trunks":
-        take_over(model, models.load(Classifier, trunk(seed)))
-    objective = Objective(recipe, model, found.teacher, found.bank).to(pick_device())
-    kept = Kept(checkpoint, [recipe.model_dump(), found.inputs])
+def main(*names: str) -> None:
+    recipes = params.read("recipes", Recipes)
+    common = Common(params.read("train", TrainSettings))
+    trainings = [one for name in chosen(recipes, names) for one in plan(name, recipes[name], common)]
+    left = [one for one in trainings if not one.is_done]
+    wait()  # until every process has looked
+    if done := len(trainings) - len(left):
+        say(f"train: {done} of {len(trainings)} classifiers are taken over")
+    for one in left:
+        make(one, common)
     if is_first():
-        folder = CURVES / name / f"s{seed}"
-        curves.start(folder)
-        kept = replace(kept, look=partial(curves.add, folder))
-    train_classifier(model, found.pools, objective, settings, seed, f"{name} seed {seed}", kept)
-    return model
-
-
-def main(name: str) -> None:
-    settings, recipe = params.read("train", Params), params.read(f"recipes.{name}", Recipe)
-    found, val_set = gather(recipe, settings, name), images.load_split(IMAGES, "val")
-    checkpoints = {seed: CLASSIFIERS / f".{name}-s{seed}.checkpoint" for seed in settings.seeds}
-    with replacing_together(CLASSIFIERS / name) as folder:
-        for seed, checkpoint in checkpoints.items():
-            model = train(name, seed, recipe, settings, found, checkpoint)
-            if is_first():
-                about = {"recipe": name, "seed": seed, "settings": recipe.model_dump(exclude_none=True)}
-                right = save(model, folder / f"s{seed}", about, val_set, settings.batch)
-                say(f"train: {name} seed {seed}: {right:.1%} of validation images right")
-    for checkpoint in checkpoints.values():  # the last one of each seed stood for its result until now
-        checkpoint.unlink(missing_ok=True)
+        remove_others(recipes, common.settings.seeds)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.__main__ import PER_RECIPE, STAGES
+from pipeline import STAGES
 
 ROOT = Path(__file__).parent.parent
 FAULTS = "<!-- the table below is written by pytest --faults -->"
@@ -25,10 +25,14 @@ def toy_params() -> dict[str, Any]:
     settings = yaml.safe_load((ROOT / "pipeline/presets/digits.yaml").read_text())
     settings["autoencoder"] |= {"steps": 12, "widths": [8, 16]}
     settings["teacher"] |= {"steps": 25}
-    settings["boundary"] |= {"count": 160, "draws": 8, "anchors": 5}
     settings["diffusion"] |= {"steps": 8, "widths": [8, 16]}
-    settings["embedding"] |= {"count": 160, "draws": 8, "anchors": 5, "steps": 3, "batch": 64}
-    settings["mixup"] |= {"count": 160, "synthetic_id": 60, "steps": 3, "batch": 64}
+    sampling = {"steps": 3, "batch": 64}
+    settings["sample"]["boundary"] |= {"count": 160, "perturbations": 8, "anchors": 5}
+    settings["sample"]["boundary-crossing"] |= {"count": 160}
+    settings["sample"]["embedding"] |= {"count": 160, "perturbations": 8, "anchors": 5} | sampling
+    settings["sample"]["mixup"] |= {"count": 160} | sampling
+    settings["sample"]["synthetic-id"] |= sampling
+    settings["sample"]["attribution"] |= {"count": 160}
     settings["shards"] |= {"per_method": 60, "per_shard": 50, "filters": ["non-finite", "flat"], "max_id_like": 1.0}
     settings["train"] |= {"auxiliary_count": 60, "steps": 10, "seeds": [0, 1]}
     settings["infer"]["detectors"] = {"odin": {"temperature": 1000.0, "eps": 0.0014}}
@@ -73,8 +77,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
 def run_stages(settings: dict[str, Any]) -> None:
     """Every stage in its order in this process, in the working directory, whose params.yaml holds these settings."""
     for stage in STAGES:
-        for arguments in [(name,) for name in settings["recipes"]] if stage in PER_RECIPE else [()]:
-            importlib.import_module(f"pipeline.{stage}").main(*arguments)
+        importlib.import_module(f"pipeline.{stage}").main()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from torchvision import transforms
 
 from pipeline import prepare
 from pipeline.artifacts.codec import decode, encode_png
-from pipeline.artifacts.images import OOD_LABEL, load
+from pipeline.artifacts.images import load
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.presets import compose
 from pipeline.runtime.errors import UserError
 from pipeline.shortcuts.sets import Facts, compare

@@ -1,83 +1,108 @@
-"""Candidate outliers: raw latents and where they come from, before any filter. Arrow IPC, a row a candidate.
+"""Candidates of one method: latents or images and where they come from, before any filter. Arrow IPC, a row each.
 
-Columns: `index` (row i depends on the seed and i alone), `parent_a` and `parent_b` (class indices, equal where
-there is one parent), `strength` (in the unit of its method: `outliers.STRENGTH`), `source` (row of the ID training
-image it started from, -1 where there is none), `latent` = fixed-size list of float32, raw.
+Columns: `index` (row i depends on the seed and i alone), `parent_a` and `parent_b` (class indices, equal where there is
+one parent, -1 where there is none), `strength` (in the unit of its method), `source` (row of the ID training image it
+started from, -1 where there is none), and one of `latent` = fixed-size list of float32, raw, or `pixels` = fixed-size
+list of uint8. The schema's metadata holds its shape, and a digest of all that the candidates were made from.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from pipeline.artifacts.tables import column_tensor, read_table, tensor_column, write_tables
-from pipeline.runtime.console import say
-from pipeline.runtime.files import replacing
-from pipeline.runtime.layout import CANDIDATES
-from pipeline.runtime.processes import is_first
-from pipeline.runtime.resumable import parts, ranges
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates: raw latents float32 (n, C, h, w), parents int64 (n, 2), strength float32 (n,), source int64 (n,)."""
+    """n candidates.
 
-    raw_latents: Tensor
+    Attributes:
+        kind: whether they were drawn as latents or as images.
+        values: raw latents, float32 (n, C, h, w), or pixels, uint8 (n, channels, size, size).
+        parents: int64 (n, 2).
+        strength: float32 (n,).
+        source: int64 (n,).
+    """
+
+    kind: Literal["latent", "pixels"]
+    values: Tensor
     parents: Tensor
     strength: Tensor
     source: Tensor
+
+    @classmethod
+    def of_latents(cls, raw_latents: Tensor, parents: Tensor, strength: Tensor, source: Tensor) -> "Candidates":
+        """Candidates that were drawn as latents."""
+        return cls("latent", raw_latents, parents, strength, source)
+
+    @classmethod
+    def of_images(cls, pixels: Tensor, labels: Tensor, strength: Tensor, source: Tensor) -> "Candidates":
+        """Images made of one ID image each, of these labels."""
+        return cls("pixels", pixels, labels[:, None].repeat(1, 2), strength, source)
+
+    @classmethod
+    def of_pairs(
+        cls, images: Sequence[np.ndarray], rows: Sequence[tuple[int, int]], shares: Sequence[float], labels: Tensor
+    ) -> "Candidates":
+        """Images made of two ID images each: their rows, the share of the first, and the labels of all ID images."""
+        pairs = torch.tensor(rows)
+        strength = torch.tensor(shares, dtype=torch.float32)
+        return cls("pixels", torch.from_numpy(np.stack(images)), labels[pairs], strength, pairs[:, 0])
+
+    @classmethod
+    def of_nothing(cls, pixels: Tensor) -> "Candidates":
+        """Images that were made of no ID image."""
+        none = torch.full((len(pixels), 2), -1)
+        return cls("pixels", pixels, none, torch.zeros(len(pixels)), none[:, 0])
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, rows: slice) -> "Candidates":
-        return Candidates(self.raw_latents[rows], self.parents[rows], self.strength[rows], self.source[rows])
+        return Candidates(self.kind, self.values[rows], self.parents[rows], self.strength[rows], self.source[rows])
+
+    def columns(self) -> dict[str, Tensor]:
+        """The values under the name of their kind, and what is known of them."""
+        rest = {"parents": self.parents, "strength": self.strength, "source": self.source}
+        return {self.kind: self.values, **rest}
+
+    @classmethod
+    def of_columns(cls, columns: dict[str, Tensor]) -> "Candidates":
+        """The inverse of `columns`."""
+        kind: Literal["latent", "pixels"] = "latent" if "latent" in columns else "pixels"
+        return cls(kind, columns[kind], columns["parents"], columns["strength"], columns["source"])
 
 
-Method = Callable[[range], Candidates]  # every synthesis method: the candidates of consecutive indices
-
-
-def produce(name: str, method: Method, count: int, batch: int, identity: Any) -> None:
-    """Write the first `count` candidates of a method, made `batch` at a time, to data/candidates/NAME.arrow.
-
-    Processes share the batches. A killed run goes on at its first unfinished one and ends with the same bytes.
-
-    Args:
-        identity: JSON that decides the candidates: settings, seed, hashes of models.
-    """
-    pieces = ranges(count, batch)
-    folder = CANDIDATES / f".{name}.parts"
-    with parts(folder, identity, len(pieces), lambda i: vars(method(pieces[i])), name) as made:
-        if is_first():
-            with replacing(CANDIDATES / f"{name}.arrow") as path:
-                write(path, Candidates(**made.whole()))
-    say(f"{name}: {count} candidates")
-
-
-def leave_out(name: str) -> None:
-    """Write the file of a method that is to make no candidates, so that later stages find it."""
-    if is_first():
-        nothing = torch.empty(0, dtype=torch.int64)
-        with replacing(CANDIDATES / f"{name}.arrow") as path:
-            write(path, Candidates(torch.empty(0, 1, 1, 1), nothing.view(0, 2), torch.empty(0), nothing))
-    say(f"{name}: left out, for its count is 0")
-
-
-def write(path: Path, candidates: Candidates) -> None:
-    """Write one Arrow IPC file."""
+def write(path: Path, candidates: Candidates, made_from: str) -> None:
+    """Write one Arrow IPC file; `made_from` is the digest of all that they were made from."""
+    values = candidates.values
     columns = {
         "index": pa.array(range(len(candidates)), pa.int64()),
         "parent_a": pa.array(candidates.parents[:, 0].tolist(), pa.int64()),
         "parent_b": pa.array(candidates.parents[:, 1].tolist(), pa.int64()),
         "strength": pa.array(candidates.strength.tolist(), pa.float32()),
         "source": pa.array(candidates.source.tolist(), pa.int64()),
-        "latent": tensor_column(candidates.raw_latents),
+        candidates.kind: tensor_column(values),
     }
-    write_tables(path, [pa.table(columns)], {"shape": list(candidates.raw_latents.shape[1:])})
+    write_tables(path, [pa.table(columns)], {"shape": list(values.shape[1:]), "made_from": made_from})
+
+
+def made_from(path: Path) -> str | None:
+    """The digest of all that the candidates of a file were made from; None where there is no such file."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            metadata = pa.ipc.open_file(source).schema.metadata
+        return json.loads(metadata[b"penumbra"]).get("made_from")
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
 
 
 def load(path: Path) -> Candidates:
@@ -86,10 +111,13 @@ def load(path: Path) -> Candidates:
     Raises:
         UserError: the file is missing or of another format.
     """
-    table, about = read_table(path, path.stem)
+    table, about = read_table(path, "sample")
     parents = [table.column(name).to_pylist() for name in ("parent_a", "parent_b")]
+    kind: Literal["latent", "pixels"] = "latent" if "latent" in table.column_names else "pixels"
+    dtype = np.float32 if kind == "latent" else np.uint8
     return Candidates(
-        raw_latents=column_tensor(table.column("latent"), tuple(about["shape"])),
+        kind=kind,
+        values=column_tensor(table.column(kind), tuple(about["shape"]), dtype),
         parents=torch.tensor(parents).T.reshape(-1, 2),
         strength=torch.tensor(table.column("strength").to_pylist()),
         source=torch.tensor(table.column("source").to_pylist()),

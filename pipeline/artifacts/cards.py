@@ -1,12 +1,11 @@
 """The README.md of an outlier dataset: a Hugging Face dataset card."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from huggingface_hub import DatasetCardData
 
 from pipeline.artifacts.dataset_json import separations
-from pipeline.artifacts.outliers import STRENGTH
 
 CARD = """---
 {metadata}
@@ -17,8 +16,7 @@ CARD = """---
 {purpose} Made by [Penumbra](https://arxiv.org/abs/2406.16525) from {images} in-distribution (ID) training images of
 {classes} classes: {names}.
 
-![The images at a glance](contact-sheet.png)
-{map}
+{pictures}
 | method | packed | from each class | candidates | rejected, by reason |
 | --- | --- | --- | --- | --- |
 {rows}
@@ -50,6 +48,7 @@ AUROC in %, 50 is not at all. A classifier can learn what gives outliers away in
 The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
 classes; some may still show an ID class. They come out of a decoder, which a classifier can learn to recognise.
 """
+SHEET = "![The images at a glance](contact-sheet.png)\n"
 MAP = "\n![Where they lie beside ID latents, by principal components](latent-map.png)\n"
 QUALITY = [
     "## The generators",
@@ -62,8 +61,8 @@ QUALITY = [
 ]
 PURPOSES = {
     "outliers": "Synthetic out-of-distribution (OOD) images to train a classifier that knows what it does not know.",
-    "controls": "Controls for outlier exposure: plain noise, pixel mixup and cut-mix of ID images as outliers; "
-    "synthetic and decoded ID images, labelled by class.",
+    "controls": "Controls for outlier exposure, such as plain noise or mixtures of ID images as outliers, and further "
+    "ID images, labelled by class.",
 }
 
 
@@ -87,16 +86,16 @@ def dataset_card(about: dict[str, Any]) -> str:
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
         strengths="\n".join(_strengths(about["methods"])),
-        map=MAP if stem == "outliers" and about.get("audit") else "",
+        pictures=(SHEET if about["methods"] else "") + (MAP if stem == "outliers" and about.get("audit") else ""),
         audit=_audit(about.get("audit", [])),
         quality=_quality(about.get("quality", {})),
     )
 
 
-def _strengths(methods: Iterable[str]) -> Iterator[str]:
-    """What the column `strength` means for each method, METHOD or METHOD+CURE+..., a line each."""
-    for method in methods:
-        if meaning := STRENGTH.get(method.split("+")[0]):
+def _strengths(methods: Mapping[str, Any]) -> Iterator[str]:
+    """What the column `strength` means for each method, a line each; sets that others made may not say."""
+    for method, about in methods.items():
+        if meaning := about.get("strength"):
             yield f"  - `strength` of {method}: {meaning}."
 
 

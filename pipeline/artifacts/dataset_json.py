@@ -27,8 +27,9 @@ class Shard(TypedDict):
 
 
 class Counts(TypedDict):
-    """What became of a method's candidates."""
+    """What became of a method's candidates; `strength` says what the column means."""
 
+    strength: NotRequired[str]
     packed: int
     candidates: int
     rejected: dict[str, int]

@@ -19,19 +19,14 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts.codec import decode
+from pipeline.artifacts.roles import Role
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.layout import IMAGES
 
-OOD_LABEL = -1
 ROW_GROUP = 1000  # images of a set that can be read by themselves
 IN_MEMORY = 2**32  # bytes of pixels: more of them stay in a file that the system pages in and out
 T = TypeVar("T")
-Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
-OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of the OOD sets held against it
-    "test": ("near", "far"),
-    "val": ("val-near", "val-far"),
-}
 COLUMNS = [
     ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
     ("label", pa.int64()),

@@ -1,7 +1,6 @@
 """Model folders: a config and safetensors weights, never a pickle."""
 
 import io
-import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -15,7 +14,6 @@ from pipeline.runtime.errors import UserError, one_line
 from pipeline.runtime.files import read_json_object
 
 PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load(kind: Any, source: Path | str, **options: Any) -> Any:
@@ -126,16 +124,3 @@ def push(folder: Path, repository: str) -> str:
     if missing := [name for name in PUBLISHED if not (folder / name).is_file()]:
         raise UserError(f"{folder}: no {', '.join(missing)}; name a folder that `train` wrote")
     return upload(folder, repository, "model", PUBLISHED, "Classifier")
-
-
-def check_revision(source: str, revision: str | None) -> None:
-    """Require the pinned commit of a model that comes from the Hub.
-
-    Raises:
-        UserError: `source` is no local folder and `revision` is not a full commit hash.
-    """
-    if not Path(source).is_dir() and not COMMIT.fullmatch(revision or ""):
-        raise UserError(
-            f"model {source!r}: revision {revision!r}, expected the 40-digit commit of a Hugging Face repository; "
-            "pin it, or set the source to a local folder"
-        )

@@ -35,21 +35,13 @@ FIELDS = [
     ("label", pa.int64()),  # -1 for an outlier; a class index for a control that is ID
     ("parent_a", pa.int64()),  # class indices; -1 where there is no parent
     ("parent_b", pa.int64()),
-    ("strength", pa.float32()),  # in the unit of its method: see STRENGTH
+    ("strength", pa.float32()),  # in the unit of its method: `methods` of dataset.json says which
     ("source", pa.string()),  # key of the ID image it started from, or ""
     ("candidate", pa.int64()),  # row in the method's candidates: (seed, candidate) makes the sample again
     ("distance", pa.float32()),  # to the k-th nearest ID training latent, in standard deviations
     ("confidence", pa.float32()),  # the teacher's largest probability
     ("seed", pa.int64()),
 ]
-STRENGTH = {  # how far from ID a method took an image
-    "boundary": "sigma of the noise, in standard deviations of the latents",
-    "embedding": "sigma of the noise, in standard deviations of the features",
-    "crossing": "root mean square over the latent's dimensions of its way from the source, in standard deviations",
-    **dict.fromkeys(("mixup", "pixel-mixup", "cut-mix", "soft-cut-mix"), "share of parent a, 0 to 1"),
-    **dict.fromkeys(("sharpened", "synthetic-id", "decoded-id"), "1, for it has one parent"),
-    **dict.fromkeys(("noise", "real"), "0, for it has no parents"),
-}
 INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), *FIELDS])
 REJECTED = pa.schema([*FIELDS, ("reason", pa.string())])
 

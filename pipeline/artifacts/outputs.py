@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.images import OOD_LABEL, OOD_ROLES, Role
+from pipeline.artifacts.roles import OOD_LABEL, OOD_ROLES, Role
 from pipeline.artifacts.tables import column_tensor, tensor_column
 from pipeline.runtime.errors import UserError, like, one_line
 

@@ -1,5 +1,6 @@
 """The images of some methods, out of one or more outlier datasets: what a recipe trains on beside ID images."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from pipeline.artifacts import outliers
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.images import OOD_LABEL
 from pipeline.artifacts.outliers import Sample
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.runtime.errors import UserError, one_line
 
 
@@ -77,6 +78,20 @@ class Selection:
             if pixels[-1].shape != expected:
                 raise UserError(f"{folder}: {name}.png of shape {pixels[-1].shape}, expected {expected}; get it again")
         return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+
+    def digest(self) -> str:
+        """SHA-256 of all that is read from the selected samples, in their order: the same wherever they are packed.
+
+        Raises:
+            UserError: the shards do not hold what the index says.
+        """
+        found = hashlib.sha256()
+        for piece in range(len(self.sizes)):
+            for _, sample in self._samples(piece):
+                classes = [sample.fields[name] for name in ("label", "parent_a", "parent_b")]
+                for part in (sample.image, sample.latent, repr(classes).encode()):
+                    found.update(hashlib.sha256(part).digest())
+        return found.hexdigest()
 
     def latents(self) -> tuple[Tensor, Tensor]:
         """Raw latents, float32 (n, C, h, w), and parent classes, int64 (n, 2), of all selected samples.

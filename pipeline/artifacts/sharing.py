@@ -15,9 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.models import COMMIT, upload
+from pipeline.artifacts.models import upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
+from pipeline.artifacts.revisions import COMMIT
 from pipeline.runtime.console import track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError, one_line
@@ -159,7 +160,8 @@ def _sum_methods(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for about in parts:
         for method, counts in about["methods"].items():
-            own = total.setdefault(method, {"packed": 0, "candidates": 0, "rejected": {}})
+            kept = {"strength": counts["strength"]} if "strength" in counts else {}
+            own = total.setdefault(method, kept | {"packed": 0, "candidates": 0, "rejected": {}})
             own["packed"] += counts["packed"]
             own["candidates"] += counts["candidates"]
             own["rejected"] = dict(sorted((Counter(own["rejected"]) + Counter(counts["rejected"])).items()))

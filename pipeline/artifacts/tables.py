@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +15,17 @@ from pipeline.runtime.errors import UserError
 
 
 def tensor_column(values: Tensor) -> pa.Array:
-    """(n, ...) float32 as an Arrow column of fixed-size lists, without a copy."""
-    flat = values.detach().cpu().contiguous().float().numpy()
+    """(n, ...) float32 or uint8 as an Arrow column of fixed-size lists, without a copy."""
+    flat = values.detach().cpu().contiguous().numpy()
     width = int(np.prod(flat.shape[1:]))
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), width)
 
 
-def column_tensor(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `tensor_column`: a float32 tensor (n, *shape), the one copy that is made."""
+def column_tensor(column: pa.ChunkedArray, shape: tuple[int, ...], dtype: Any = np.float32) -> Tensor:
+    """The inverse of `tensor_column`: a tensor (n, *shape), the one copy that is made."""
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    none = np.empty(0, np.float32)  # a column may have no chunk
-    return torch.from_numpy(np.concatenate([none, *flat], dtype=np.float32, casting="unsafe")).view(-1, *shape)
+    none = np.empty(0, dtype)  # a column may have no chunk
+    return torch.from_numpy(np.concatenate([none, *flat], dtype=dtype, casting="unsafe")).view(-1, *shape)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], about: dict) -> None:

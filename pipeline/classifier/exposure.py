@@ -1,27 +1,12 @@
-"""What a classifier is to say of outliers: nothing in particular, or nothing loudly."""
+"""Outlier-exposure and energy losses: terms on the outlier images of a batch."""
 
-from pydantic import PositiveFloat
 from torch import Tensor
 
-from pipeline.settings.params import Section
+from pipeline.classifier.terms import Context, Step
+from pipeline.settings.recipes import EnergyRegularization, OutlierExposure
 
 
-class Exposure(Section):
-    """Uniformity on outliers."""
-
-    weight: PositiveFloat
-    temperature: PositiveFloat
-
-
-class EnergyBound(Section):
-    """Energies of ID images below one bound, of outliers above another."""
-
-    weight: PositiveFloat
-    margin_in: float
-    margin_out: float
-
-
-def exposure(logits: Tensor, temperature: float = 1.0) -> Tensor:
+def outlier_exposure(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean cross-entropy from the uniform distribution to the softmax, H(U, p) = KL(U || p) + ln C.
 
     Outlier exposure (Hendrycks et al. 2019, section 3): logsumexp(z) - mean(z). It is ln C, its least value,
@@ -36,17 +21,37 @@ def exposure(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return (scaled.logsumexp(dim=1) - scaled.mean(dim=1)).mean()
 
 
-def energy_bound(logits: Tensor, known: Tensor, margin_in: float, margin_out: float) -> Tensor:
+def energy_regularization(logits: Tensor, is_id: Tensor, margin_in: float, margin_out: float) -> Tensor:
     """Mean squared hinge of the energies, E = -logsumexp(z) (Liu et al. 2020, section 3.2).
 
     The regulariser of pytorch-ood's `EnergyRegularizedLoss`, by itself, so that it can be recorded by itself.
 
     Args:
         logits: (n, C).
-        known: bool (n,); some are, some are not.
+        is_id: bool (n,); some are, some are not.
         margin_in: ID energies above it are pressed down, -25 in the paper; tells of the scale of the logits.
         margin_out: energies of outliers below it are pushed up, -7 in the paper.
     """
     energy = -logits.logsumexp(dim=1)
-    too_high, too_low = (energy[known] - margin_in).relu(), (margin_out - energy[~known]).relu()
+    too_high, too_low = (energy[is_id] - margin_in).relu(), (margin_out - energy[~is_id]).relu()
     return too_high.square().mean() + too_low.square().mean()
+
+
+class OutlierExposureTerm:
+    """`outlier_exposure` of the outliers of a step."""
+
+    def __init__(self, settings: OutlierExposure, context: Context):
+        self.weight, self.temperature = settings.weight, settings.temperature
+
+    def __call__(self, step: Step) -> Tensor:
+        return outlier_exposure(step.logits[~step.is_id], self.temperature)
+
+
+class EnergyRegularizationTerm:
+    """`energy_regularization` of a step."""
+
+    def __init__(self, settings: EnergyRegularization, context: Context):
+        self.weight, self.margins = settings.weight, (settings.margin_in, settings.margin_out)
+
+    def __call__(self, step: Step) -> Tensor:
+        return energy_regularization(step.logits, step.is_id, *self.margins)

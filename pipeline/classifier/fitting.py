@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.artifacts.images import Preprocessing
@@ -16,54 +15,42 @@ from pipeline.classifier.networks import Classifier
 from pipeline.classifier.objective import Objective
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import check_divides, pick_device
-from pipeline.settings.params import Section
+from pipeline.settings.training import TrainingSettings
 from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.loaders import Augmentation, Batch, Pieces, Pool
-from pipeline.training.loop import Precision, Row, fit
+from pipeline.training.loaders import Augmentation, Batch, Loader, Pieces
+from pipeline.training.loop import Row, fit
+from pipeline.training.precision import resolve
 
 RECENT = 4  # looks at the accuracy that are averaged
 
 
-class Training(Section):
-    """How a classifier is trained; the same for every recipe, so that recipes can be compared."""
+def loader(settings: TrainingSettings, data: Pieces, batch: int) -> Loader:
+    """The data set as this training draws from it.
 
-    network: str
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    warmup: NonNegativeInt
-    shift: NonNegativeInt
-    flip: bool
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    precision: Precision
-    compile: bool
-    in_memory: bool
-    checkpoint_every: PositiveInt
-
-    def pool(self, data: Pieces, batch: int) -> Pool:
-        """The data set as this training draws from it.
-
-        Raises:
-            UserError: the processes cannot share a batch evenly.
-        """
-        check_divides("batch or auxiliary_batch", batch)
-        return Pool(data, batch, Augmentation(self.shift, self.flip), self.in_memory)
+    Raises:
+        UserError: the processes cannot share a batch evenly.
+    """
+    check_divides("batch or auxiliary_batch", batch)
+    return Loader(data, batch, Augmentation(settings.shift, settings.flip), settings.in_memory)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What makes a training survive a kill, and what watches it.
+class Run:
+    """One training: what it is called, what it depends on, and where its state is kept.
 
     Attributes:
-        checkpoint: the file of its state.
-        identity: JSON that decides the training besides its settings.
-        look: called with each row of the history.
+        description: for progress and errors.
+        seed: of its random draws.
+        checkpoint: the file of its state, for a run that is killed.
+        identity: JSON that decides the training besides its settings and seed.
+        callback: called with each row of the history.
     """
 
+    description: str
+    seed: int
     checkpoint: Path
     identity: Any
-    look: Callable[[Row], None] = lambda row: None
+    callback: Callable[[Row], None] = lambda row: None
 
 
 def collapse(description: str) -> Callable[[Row], None]:
@@ -75,7 +62,7 @@ def collapse(description: str) -> Callable[[Row], None]:
     seen: list[float] = []
     best = 0.0
 
-    def look(row: Row) -> None:
+    def callback(row: Row) -> None:
         nonlocal best
         seen.append(row["accuracy"])
         recent = mean(seen[-RECENT:])
@@ -87,30 +74,28 @@ def collapse(description: str) -> Callable[[Row], None]:
                 "learning_rate, or the weights of the recipe's terms"
             )
 
-    return look
+    return callback
 
 
-def batches(pools: list[Pool], seed: int, start: int) -> Iterator[Batch]:
-    """Endless concatenated batches from number `start` on, one part from each pool, ID first."""
-    for parts in zip(*(pool.draws(seed + i, start) for i, pool in enumerate(pools)), strict=True):
+def batches(loaders: list[Loader], seed: int, start: int) -> Iterator[Batch]:
+    """Endless concatenated batches from number `start` on, one part from each loader, ID first."""
+    for parts in zip(*(loader.draws(seed + i, start) for i, loader in enumerate(loaders)), strict=True):
         images, labels = zip(*parts, strict=True)
         yield Batch(torch.cat(images).contiguous(memory_format=torch.channels_last), torch.cat(labels))
 
 
 def train_classifier(
     model: Classifier,
-    pools: list[Pool],
+    loaders: list[Loader],
     objective: Objective,
-    settings: Training,
-    seed: int,
-    description: str,
-    kept: Kept,
+    settings: TrainingSettings,
+    run: Run,
 ) -> list[Row]:
     """Train a classifier in place with SGD, Nesterov momentum and a cosine schedule; it ends in eval mode.
 
     Args:
         model: untrained, on the device.
-        pools: ID images first, then further images of each step.
+        loaders: ID images first, then further images of each step.
 
     Returns:
         the loss terms and the ID accuracy over time.
@@ -118,15 +103,16 @@ def train_classifier(
     Raises:
         UserError: a term is not finite, or the ID accuracy collapsed.
     """
-    set_seed(seed)
+    set_seed(run.seed)
+    precision = resolve(settings.precision)
     extra, average = objective.stateful, None
     if settings.ema:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
         extra["average"] = average
-    watch = collapse(description)
+    watch = collapse(run.description)
 
-    def look(row: Row) -> None:
-        kept.look(row)
+    def callback(row: Row) -> None:
+        run.callback(row)
         watch(row)
 
     history = fit(
@@ -135,17 +121,17 @@ def train_classifier(
             [*model.parameters(), *objective.parameters()], settings.learning_rate, momentum=0.9, nesterov=True,
             weight_decay=settings.weight_decay,
         ),
-        lambda start: batches(pools, seed, start),
+        lambda start: batches(loaders, run.seed, start),
         objective,
         steps=settings.steps,
-        description=description,
+        description=run.description,
         warmup=settings.warmup,
-        precision=settings.precision,
+        precision=precision,
         compiled=settings.compile,
         after_step=average.update_parameters if average else None,
-        look=look,
+        callback=callback,
         checkpoint=Checkpoint(
-            kept.checkpoint, settings.checkpoint_every, [settings.model_dump(), seed, kept.identity], extra
+            run.checkpoint, settings.checkpoint_every, [settings.model_dump(), precision, run.seed, run.identity], extra
         ),
     )  # fmt: skip
     if average:
@@ -153,13 +139,14 @@ def train_classifier(
     return history
 
 
-def untrained(
-    settings: Training, seed: int, head: dict[str, Any], pool: Pool, classes: list[str], preprocessing: Preprocessing
-) -> Classifier:
-    """A classifier for the images of a pool, on the device, its weights drawn from the seed."""
+def build_classifier(
+    settings: TrainingSettings, seed: int, head: dict[str, Any], loader: Loader, classes: list[str],
+    preprocessing: Preprocessing,
+) -> Classifier:  # fmt: skip
+    """A classifier for the images of a loader, on the device, its weights drawn from the seed."""
     set_seed(seed)
-    channels, size, _ = pool.shape
+    channels, size, _ = loader.shape
     own = preprocessing
-    mean, std = (own.mean, own.std) if own.mean and own.std else pool.statistics
+    mean, std = (own.mean, own.std) if own.mean and own.std else loader.statistics
     model = Classifier(settings.network, head, classes, size, channels, mean, std, own.resize)
     return model.to(pick_device()).to(memory_format=torch.channels_last)

@@ -6,58 +6,16 @@ margin is a matter of training alone, on the targets of ID images: an outlier ha
 """
 
 import math
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.runtime.errors import UserError
-from pipeline.settings.params import Section
+from pipeline.settings.heads import AdaCosSettings, ASoftmaxSettings, HeadSettings, LinearSettings
 
 EDGE = 1e-6  # acos has no finite slope at cosines of +-1
 SCALES = (1.0, 64.0)  # bounds of the scale that AdaCos finds
-
-
-class Linear(Section):
-    kind: Literal["linear"]
-
-
-class Margin(Section):
-    """CosFace s (cos t - m), ArcFace s cos(t + m), SphereFace s cos(m t); m in radians for ArcFace, a factor
-    for SphereFace. Features and weights are normalised in all three."""
-
-    kind: Literal["cosface", "arcface", "sphereface"]
-    scale: PositiveFloat
-    margin: Annotated[float, Field(ge=0)]
-
-
-class ASoftmax(Section):
-    """SphereFace as first published: an integer factor, the feature's length as the scale, annealed."""
-
-    kind: Literal["a-softmax"]
-    margin: PositiveInt
-
-
-class AdaCos(Section):
-    kind: Literal["adacos"]
-
-
-Settings = Annotated[Linear | Margin | ASoftmax | AdaCos, Field(discriminator="kind")]
-SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
-
-
-def parse(content: Any) -> Settings:
-    """Check a head as config.json has it.
-
-    Raises:
-        UserError: an unknown kind, or values that do not fit it.
-    """
-    try:
-        return SETTINGS.validate_python(content)
-    except ValidationError as error:
-        raise UserError(f"head {content!r}: {error.errors()[0]['msg']}") from None
 
 
 class Head(Protocol):
@@ -163,14 +121,14 @@ class AdaCosHead(nn.Module):
         self.scale = (others.mean().log() / angle.cos()).clamp(*SCALES)
 
 
-def build(settings: Settings, dimension: int, classes: int) -> Any:
+def build(settings: HeadSettings, dimension: int, classes: int) -> Any:
     """An untrained head for features of a width."""
-    if isinstance(settings, Linear):
+    if isinstance(settings, LinearSettings):
         return LinearHead(dimension, classes)
-    if isinstance(settings, AdaCos):
+    if isinstance(settings, AdaCosSettings):
         return AdaCosHead(dimension, classes)
     from pipeline.classifier import margins  # a second of imports that only these heads pay
 
-    if isinstance(settings, ASoftmax):
+    if isinstance(settings, ASoftmaxSettings):
         return AngularHead(margins.a_softmax(dimension, classes, settings.margin), unit=False)
     return AngularHead(margins.by_name(settings.kind, dimension, classes, settings.scale, settings.margin), unit=True)

@@ -8,15 +8,15 @@ may not move.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.classifier.terms import Context, Step
 from pipeline.runtime.processes import average
-from pipeline.settings.params import Section
+from pipeline.settings.recipes import Micl
 
 WIDTH = 128  # of the estimators' hidden layers
 SIDE = 8  # latents are averaged down to this height and width
@@ -26,15 +26,6 @@ def outlier_vectors(raw_latents: Tensor, embeddings: Tensor) -> Tensor:
     """What is known of an outlier, (n, d): its latent (n, C, h, w), and the teacher's features of its image (n, f)."""
     side = min(SIDE, raw_latents.shape[-1])
     return torch.cat([functional.adaptive_avg_pool2d(raw_latents, side).flatten(1), embeddings], dim=1)
-
-
-class Information(Section):
-    """The term of the loss: its weight, the estimator and how it is fitted."""
-
-    weight: Annotated[float, Field(gt=0)]
-    estimator: Literal["club", "infonce"]
-    fitting_steps: PositiveInt
-    learning_rate: PositiveFloat
 
 
 def network(inputs: int, outputs: int) -> nn.Sequential:
@@ -94,7 +85,7 @@ class InfoNCE(nn.Module):
 ESTIMATORS = {"club": Club, "infonce": InfoNCE}
 
 
-class Bank:
+class PartnerBank:
     """Outlier vectors by parent class, to pair with ID images of that class.
 
     Args:
@@ -121,44 +112,44 @@ class Bank:
         return self.vectors[self.rows[self.starts[labels] + offset]]
 
 
-class InformationTerm:
-    """The loss term, with an estimator that is fitted before each use.
+class MiclTerm:
+    """The loss term, with an estimator that is fitted before each use."""
 
-    Args:
-        width: of the features.
-    """
-
-    def __init__(self, settings: Information, bank: Bank, width: int):
-        self.settings, self.bank = settings, bank
-        device = bank.vectors.device
-        self.estimator: Any = ESTIMATORS[settings.estimator](bank.vectors.shape[1], width).to(device)
+    def __init__(self, settings: Micl, context: Context):
+        assert context.bank is not None
+        self.weight, self.settings, self.bank = settings.weight, settings, context.bank
+        vectors = context.bank.vectors
+        self.estimator: Any = ESTIMATORS[settings.estimator](vectors.shape[1], context.width).to(vectors.device)
         self.optimizer = torch.optim.Adam(self.estimator.parameters(), settings.learning_rate)
 
-    def __call__(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The estimated information between ID features (n, d) and outliers of their classes, in nats.
+    def __call__(self, step: Step) -> Tensor:
+        """The estimated information between ID features and outliers of their classes, in nats.
 
         Every fitting step pairs anew: an estimator fitted to the very pairs it judges would find more than there is.
         """
-        paired = self.bank.has_partner(labels)
-        labels = labels[paired]
+        features, paired = step.features[step.is_id], self.bank.has_partner(step.labels)
+        labels = step.labels[paired]
         with torch.autocast(features.device.type, enabled=False):
             directions = functional.normalize(features[paired].float()) * math.sqrt(features.shape[1])
             for _ in range(self.settings.fitting_steps):
-                self.optimizer.zero_grad()
-                self.estimator.fitting_loss(self.bank.partners(labels), directions.detach()).backward()
-                for parameter in self.estimator.parameters():  # one estimator, whatever number of processes
-                    parameter.grad = average(parameter.grad)
-                self.optimizer.step()
+                self._fit(labels, directions.detach())
             self.estimator.requires_grad_(False)
             information = self.estimator.information(self.bank.partners(labels), directions)
             self.estimator.requires_grad_(True)
         return information
+
+    def _fit(self, labels: Tensor, directions: Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.estimator.fitting_loss(self.bank.partners(labels), directions).backward()
+        for parameter in self.estimator.parameters():  # one estimator, whatever number of processes
+            parameter.grad = average(parameter.grad)
+        self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """What an interrupted training needs to go on."""
         return {"estimator": self.estimator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take that over."""
+        """The inverse of `state_dict`."""
         self.estimator.load_state_dict(state["estimator"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,6 +1,5 @@
 """The classifier: a network by name and a head by name behind one interface of logits and features."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from torch.nn import functional
 from pipeline.classifier import heads
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError, one_line
+from pipeline.settings import networks
+from pipeline.settings.heads import parse
+from pipeline.training.batches import as_images
 
-WIDE_RESNET, RESNET, TIMM = re.compile(r"wrn-(\d+)-(\d+)"), re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
-KNOWN = (
-    "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40; resnet-18; resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
-    "or timm:NAME with a name that timm lists"
-)
 BATCH = 500  # images that `features_of` takes at once
 
 
@@ -35,38 +32,22 @@ def backbone(network: str, channels: int) -> Any:
     Raises:
         UserError: the name is unknown, or no such depth exists.
     """
-    if (
-        (match := WIDE_RESNET.fullmatch(network))
-        and (depth := int(match[1])) >= 10
-        and depth % 6 == 4
-        and int(match[2])
-    ):
-        from pipeline.classifier.wide_resnet import PooledWideResNet
+    match networks.parse(network):
+        case networks.WideResNet(depth, width):
+            from pipeline.classifier.wide_resnet import PooledWideResNet
 
-        return PooledWideResNet(depth, int(match[2]), channels)
-    if (match := RESNET.fullmatch(network)) and int(match[1]) in (18, 20, 32, 44, 56, 110):
-        from pipeline.classifier.small_resnet import SmallImageResNet
+            return PooledWideResNet(depth, width, channels)
+        case networks.ResNet(depth):
+            from pipeline.classifier.small_resnet import SmallImageResNet
 
-        return SmallImageResNet(int(match[1]), channels)
-    if match := TIMM.fullmatch(network):
-        import timm
+            return SmallImageResNet(depth, channels)
+        case networks.Timm(name):
+            networks.check(network)
+            import timm
 
-        if timm.is_model(match[1]):
-            network_of_timm = timm.create_model(match[1], in_chans=channels, num_classes=0)
-            network_of_timm.num_features = network_of_timm.head_hidden_size  # some widen after their last stage
-            return network_of_timm
-    raise UserError(f"network {network!r}: unknown; expected {KNOWN}")
-
-
-def timm_name(network: str) -> str:
-    """The NAME of a network `timm:NAME`.
-
-    Raises:
-        UserError: it is of another kind, for which there are no pretrained weights.
-    """
-    if not (match := TIMM.fullmatch(network)):
-        raise UserError(f"network {network!r}: pretrained weights are for timm:NAME alone")
-    return match[1]
+            made = timm.create_model(name, in_chans=channels, num_classes=0)
+            made.num_features = made.head_hidden_size  # some widen after their last stage
+            return made
 
 
 def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
@@ -79,7 +60,7 @@ def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     Raises:
         UserError: another kind of network, or weights that do not fit it.
     """
-    name = timm_name(network)
+    name = networks.timm_name(network)
     import timm
 
     try:
@@ -105,7 +86,7 @@ class Classifier(
 
     Args:
         network: see `backbone`.
-        head: see `heads.Settings`.
+        head: see `settings.heads`.
         classes: names of the ID classes, in the order of the logits.
         size: height and width of the images it is made for; a network whose input has a fixed size (most
             transformers of timm) sees them resized to that.
@@ -132,7 +113,7 @@ class Classifier(
         super().__init__()
         self.classes, self.size, self.channels, self.resize = classes, size, channels, resize or size
         self.backbone = backbone(network, channels)
-        self.head = heads.build(heads.parse(head), self.backbone.num_features, len(classes))
+        self.head = heads.build(parse(head), self.backbone.num_features, len(classes))
         about = getattr(self.backbone, "pretrained_cfg", {})
         self.input_size: list[int] | None = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
         self.mean: Tensor
@@ -155,25 +136,20 @@ class Classifier(
         raise UserError(f"{model_file}: pickled weights are never loaded; ask for model.safetensors")
 
 
-def take_over(model: Classifier, trunk: Classifier) -> None:
+def load_weights(model: Classifier, trained: Classifier) -> None:
     """Give a classifier the weights of a trained one: those of its backbone, and of its head if it is of the same kind.
 
     Raises:
         UserError: another network.
     """
     try:
-        model.backbone.load_state_dict(trunk.backbone.state_dict())
+        model.backbone.load_state_dict(trained.backbone.state_dict())
     except RuntimeError:
         raise UserError(
-            "params.yaml: train.start is trunks, but train.network is not teacher.network; make them the same"
+            "params.yaml: train.init_from is pretrained, but train.network is not teacher.network; make them the same"
         ) from None
-    if type(model.head) is type(trunk.head):
-        model.head.load_state_dict(trunk.head.state_dict())
-
-
-def as_images(pixels: Tensor) -> Tensor:
-    """uint8 pixels to float32 images in 0..1."""
-    return pixels.float() / 255
+    if type(model.head) is type(trained.head):
+        model.head.load_state_dict(trained.head.state_dict())
 
 
 @torch.no_grad()

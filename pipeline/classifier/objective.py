@@ -1,33 +1,25 @@
-"""What a classifier is trained for: the terms of a recipe, put together."""
+"""What a classifier is trained for: cross-entropy on ID images, and the terms of a recipe."""
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.classifier.distillation import Distillation, FeatureHints, soft_targets
-from pipeline.classifier.exposure import EnergyBound, Exposure, energy_bound, exposure
-from pipeline.classifier.heads import Linear, Settings
-from pipeline.classifier.micl import Bank, Information, InformationTerm
+from pipeline.classifier.distillation import FeatureDistillationTerm, LogitDistillationTerm
+from pipeline.classifier.exposure import EnergyRegularizationTerm, OutlierExposureTerm
+from pipeline.classifier.micl import MiclTerm, PartnerBank
 from pipeline.classifier.networks import Classifier
-from pipeline.settings.params import Section
+from pipeline.classifier.terms import Context, Step, Term
+from pipeline.settings.recipes import Terms
 from pipeline.training.loaders import Batch
 
-
-class Terms(Section):
-    """The terms beside the cross-entropy. One that is left out of params.yaml is not there: nothing else is implied."""
-
-    head: Settings = Linear(kind="linear")
-    exposure: Exposure | None = None
-    energy: EnergyBound | None = None
-    distillation: Distillation | None = None
-    information: Information | None = None
-
-    @property
-    def needs_outliers(self) -> bool:
-        """Some term is of outlier images in the batch."""
-        return self.exposure is not None or self.energy is not None
+TERMS: dict[str, Any] = {  # key of a recipe -> class, built from its settings and a `Context`
+    "outlier_exposure": OutlierExposureTerm,
+    "energy_regularization": EnergyRegularizationTerm,
+    "logit_distillation": LogitDistillationTerm,
+    "feature_distillation": FeatureDistillationTerm,
+    "micl": MiclTerm,
+}
 
 
 class Objective(nn.Module):
@@ -37,53 +29,36 @@ class Objective(nn.Module):
     sees both (OpenOOD issue 138: separate passes made exposure look worse than no outliers).
 
     Args:
-        terms: the recipe's; what they weigh nothing is not computed.
-        student: the classifier that will be trained.
-        teacher: to distil from, on the student's device; needed for that term alone.
-        bank: outliers to pair ID features with; needed for the information term alone.
+        terms: the recipe's.
+        head: of the classifier that will be trained.
+        teacher: to distil from, on the student's device; needed for those terms alone.
+        bank: outliers to pair ID features with; needed for MICL alone.
     """
 
-    def __init__(self, terms: Terms, student: Classifier, teacher: Classifier | None = None, bank: Bank | None = None):
+    def __init__(self, terms: Terms, head: Any, teacher: Classifier | None = None, bank: PartnerBank | None = None):
         super().__init__()
-        self.terms = terms
-        self.others = student, teacher  # in a tuple: their weights are not this module's
-        width = student.head.weight.shape[1]
-        self.hints: FeatureHints | None = None
-        if terms.distillation and terms.distillation.features and teacher is not None:
-            self.hints = FeatureHints(width, teacher.head.weight.shape[1])
-        self.information = InformationTerm(terms.information, bank, width) if terms.information and bank else None
+        # a method and a function, for modules would become this one's
+        self.with_margin, self.teach = head.with_margin, (lambda images: teacher(images)) if teacher else None
+        context = Context(head.weight.shape[1], teacher, bank)
+        named = {name: getattr(terms, name) for name in TERMS}
+        self.terms: dict[str, Term] = {
+            name: TERMS[name](settings, context) for name, settings in named.items() if settings is not None
+        }
+        self.learned = nn.ModuleList(term for term in self.terms.values() if isinstance(term, nn.Module))
 
     @property
     def stateful(self) -> dict[str, Any]:
         """What a checkpoint has to keep besides the student."""
-        return {"objective": self} | ({"information": self.information} if self.information else {})
+        terms = {name: term for name, term in self.terms.items() if hasattr(term, "state_dict")}
+        return {"objective": self} | {name: term for name, term in terms.items() if not isinstance(term, nn.Module)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, features = model(batch.images)
-        logits, known = logits.float(), batch.labels >= 0
-        labels = batch.labels[known]
-        with_margin = self.others[0].head.with_margin(logits[known], features[known], labels)
-        found = {"cross_entropy": functional.cross_entropy(with_margin, labels)}
-        found["accuracy"] = (logits[known].argmax(dim=1) == labels).float().mean()
-        if (uniform := self.terms.exposure) is not None:
-            found["exposure"] = uniform.weight * exposure(logits[~known], uniform.temperature)
-        if (bound := self.terms.energy) is not None:
-            found["energy"] = bound.weight * energy_bound(logits, known, bound.margin_in, bound.margin_out)
-        if self.terms.distillation is not None:
-            found |= self._distilled(self.terms.distillation, batch.images[known], logits[known], features[known])
-        if self.information is not None:
-            weight = self.information.settings.weight
-            found["information"] = weight * self.information(features[known], labels)
-        return found
-
-    def _distilled(self, settings: Distillation, images: Tensor, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
-        teacher = self.others[1]
-        assert teacher is not None
-        with torch.no_grad():
-            wanted, seen = teacher(images)
-        found = {}
-        if settings.logits:
-            found["soft_targets"] = settings.logits * soft_targets(logits, wanted.float(), settings.temperature)
-        if self.hints is not None:
-            found["hints"] = settings.features * self.hints(features, seen.float())
-        return found
+        step = Step(batch, logits, features, self.teach)
+        logits = step.logits[step.is_id]
+        with_margin = self.with_margin(logits, step.features[step.is_id], step.labels)
+        found = {
+            "cross_entropy": functional.cross_entropy(with_margin, step.labels),
+            "accuracy": (logits.argmax(dim=1) == step.labels).float().mean(),
+        }
+        return found | {name: term.weight * term(step) for name, term in self.terms.items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from pipeline.artifacts.images import OOD_ROLES
+from pipeline.artifacts.roles import OOD_ROLES
 
 POINTS = 200  # of each curve
 

@@ -6,35 +6,30 @@ image_detectors.py and runs in `infer`.
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from pytorch_ood.detector import (
-    ASH,
-    DICE,
-    GEN,
-    KNN,
-    RMD,
-    SCALE,
-    SHE,
-    EnergyBased,
-    Mahalanobis,
-    MaxLogit,
-    MaxSoftmax,
-    ReAct,
-    TemperatureScaling,
-    ViM,
-)
-from torch import Tensor
-
-from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.classifier.scores import max_cosine
 from pipeline.runtime.errors import UserError, one_line
 
-logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from pipeline.artifacts.outputs import Head, Outputs
+
+Scorer = Callable[["Outputs"], "np.ndarray"]
 
 
-def classify(head: Head) -> Callable[[Tensor], Tensor]:
+@cache
+def library() -> Any:
+    """pytorch-ood's detectors, imported by who fits one: `check` needs their names alone."""
+    logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
+    from pytorch_ood import detector
+
+    return detector
+
+
+def classify(head: "Head") -> Callable[["Tensor"], "Tensor"]:
     """The last layer as a function of features (n, d), or of feature maps that are pooled already (n, d, 1, 1)."""
     return lambda features: features.flatten(1) @ head.weight.T + head.bias
 
@@ -42,40 +37,43 @@ def classify(head: Head) -> Callable[[Tensor], Tensor]:
 class MaxCosine:
     """Negative largest cosine of a feature and a class weight: the score of angular heads, which pytorch-ood lacks."""
 
-    def __init__(self, weight: Tensor):
+    def __init__(self, weight: "Tensor"):
         self.weight = weight
 
-    def predict_features(self, features: Tensor) -> Tensor:
+    def predict_features(self, features: "Tensor") -> "Tensor":
+        from pipeline.classifier.scores import max_cosine
+
         return max_cosine(features, self.weight)
 
 
 DETECTORS: dict[str, Callable[..., Any]] = {
-    "msp": lambda head, **options: MaxSoftmax(None, **options),
-    "max-logit": lambda head, **options: MaxLogit(None, **options),
-    "energy": lambda head, **options: EnergyBased(None, **options),
-    "gen": lambda head, **options: GEN(None, **options),
-    "temperature": lambda head, **options: TemperatureScaling(None, **options),
-    "knn": lambda head, **options: KNN(None, **options),
-    "mahalanobis": lambda head, **options: Mahalanobis(None, **options),
-    "rmd": lambda head, **options: RMD(None, **options),
-    "vim": lambda head, **options: ViM(None, w=head.weight, b=head.bias, **options),
+    "msp": lambda head, **options: library().MaxSoftmax(None, **options),
+    "max-logit": lambda head, **options: library().MaxLogit(None, **options),
+    "energy": lambda head, **options: library().EnergyBased(None, **options),
+    "gen": lambda head, **options: library().GEN(None, **options),
+    "temperature": lambda head, **options: library().TemperatureScaling(None, **options),
+    "knn": lambda head, **options: library().KNN(None, **options),
+    "mahalanobis": lambda head, **options: library().Mahalanobis(None, **options),
+    "rmd": lambda head, **options: library().RMD(None, **options),
+    "vim": lambda head, **options: library().ViM(None, w=head.weight, b=head.bias, **options),
     "max-cosine": lambda head, **options: MaxCosine(head.weight, **options),
-    "she": lambda head, **options: SHE(None, classify(head), **options),
-    "dice": lambda head, **options: DICE(None, head.weight, head.bias, **options),
-    "react": lambda head, **options: ReAct(None, classify(head), **options),
-    "ash-b": lambda head, **options: ASH(None, classify(head), variant="ash-b", **options),
-    "scale": lambda head, **options: SCALE(None, classify(head), **options),
+    "she": lambda head, **options: library().SHE(None, classify(head), **options),
+    "dice": lambda head, **options: library().DICE(None, head.weight, head.bias, **options),
+    "react": lambda head, **options: library().ReAct(None, classify(head), **options),
+    "ash-b": lambda head, **options: library().ASH(None, classify(head), variant="ash-b", **options),
+    "scale": lambda head, **options: library().SCALE(None, classify(head), **options),
 }
 NEEDS_HEAD = ("vim", "max-cosine", "she", "dice", "react", "ash-b", "scale")
-Scorer = Callable[[Outputs], np.ndarray]
 
 
-def as_maps(features: Tensor) -> Tensor:
+def as_maps(features: "Tensor") -> "Tensor":
     """Pooled features (n, d) as feature maps (n, d, 1, 1), on which OpenOOD has ReAct, ASH and SCALE act."""
     return features[:, :, None, None]
 
 
-def fit(name: str, options: dict[str, Any], train: Outputs | None, val: Outputs | None, head: Head | None) -> Scorer:
+def fit(
+    name: str, options: dict[str, Any], train: "Outputs | None", val: "Outputs | None", head: "Head | None"
+) -> Scorer:
     """A detector fitted on ID outputs: a function from outputs to scores, float64 (n,).
 
     What is estimated from features is so on training outputs; ReAct's threshold, as in OpenOOD, and the temperature
@@ -105,7 +103,7 @@ def fit(name: str, options: dict[str, Any], train: Outputs | None, val: Outputs 
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"score.detectors.{name}: {options}: {error}; correct its options") from None
 
-    def score(outputs: Outputs) -> np.ndarray:
+    def score(outputs: "Outputs") -> "np.ndarray":
         try:
             return _score(detector, outputs, name).detach().double().numpy()
         except (ValueError, RuntimeError) as error:
@@ -114,7 +112,7 @@ def fit(name: str, options: dict[str, Any], train: Outputs | None, val: Outputs 
     return score
 
 
-def _fit(detector: Any, name: str, train: Outputs | None, val: Outputs | None) -> None:
+def _fit(detector: Any, name: str, train: "Outputs | None", val: "Outputs | None") -> None:
     if hasattr(detector, "fit_features"):
         known = _given(train, name, "train.parquet")
         detector.fit_features(_features(known, name), known.labels)
@@ -126,19 +124,19 @@ def _fit(detector: Any, name: str, train: Outputs | None, val: Outputs | None) -
         detector.fit_logits(known.logits.double(), known.labels)
 
 
-def _given(outputs: Outputs | None, name: str, file: str) -> Outputs:
+def _given(outputs: "Outputs | None", name: str, file: str) -> "Outputs":
     if outputs is None:
         raise UserError(f"score.detectors: {name} is fitted on {file}, which the outputs lack; add it, or drop {name}")
     return outputs
 
 
-def _features(outputs: Outputs, name: str) -> Tensor:
+def _features(outputs: "Outputs", name: str) -> "Tensor":
     if outputs.features is None:
         raise UserError(f"score.detectors: {name} needs the column `features`, which the outputs lack; drop {name}")
     return outputs.features
 
 
-def _score(detector: Any, outputs: Outputs, name: str) -> Tensor:
+def _score(detector: Any, outputs: "Outputs", name: str) -> "Tensor":
     if hasattr(detector, "predict_features"):
         return detector.predict_features(_features(outputs, name))
     if hasattr(detector, "predict_feature_maps"):

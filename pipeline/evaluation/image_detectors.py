@@ -4,17 +4,18 @@ Adding one is one line in `IMAGE_DETECTORS`. A score is larger for OOD.
 """
 
 from collections.abc import Callable
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # names to the classes of pytorch_ood.detector, which are given a function from images in 0..1 to logits
 IMAGE_DETECTORS = {"odin": "ODIN"}
 
 
-def build(name: str, options: dict[str, Any], model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def build(name: str, options: dict[str, Any], model: Callable[["Tensor"], "Tensor"]) -> Callable[["Tensor"], "Tensor"]:
     """A detector: a function from images (n, channels, h, w) in 0..1 to scores (n,).
 
     ODIN's epsilon is in units of such images, as in OpenOOD, which divides the gradient's sign by the deviation that

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts.images import OOD_ROLES
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
+from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.detectors import Scorer, fit
 from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
 from pipeline.evaluation.metrics import accuracy, ood_metrics

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts.images import OOD_ROLES
+from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.metrics import METRICS, ood_metrics
 from pipeline.evaluation.statistics import Group
 

@@ -8,12 +8,13 @@ from pydantic import AliasChoices, Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.artifacts import models
+from pipeline.artifacts.revisions import check_revision
 from pipeline.classifier.networks import Classifier
 from pipeline.classifier.scores import SCORES
 from pipeline.runtime.errors import UserError, first_problem
 from pipeline.runtime.files import read_json
 from pipeline.runtime.processes import pick_device
-from pipeline.settings.params import Section
+from pipeline.settings.section import Section
 
 
 class Detector(Section):
@@ -54,7 +55,7 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
     """
     if not Path(source).is_dir() and revision is None:
         raise UserError(f"{source}: no such folder; run `dvc repro`, or name a model of the Hub with its --revision")
-    models.check_revision(source, revision)
+    check_revision(source, revision)
     classifier = models.load(Classifier, source, revision=revision)
     try:
         detector = Detector.model_validate(read_json(models.file(source, revision, "detector.json")))

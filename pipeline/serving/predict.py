@@ -13,13 +13,14 @@ import torch
 
 from pipeline.artifacts.codec import decode, suffixes
 from pipeline.artifacts.images import batched
-from pipeline.classifier.networks import Classifier, as_images
+from pipeline.classifier.networks import Classifier
 from pipeline.runtime.console import printable
 from pipeline.runtime.destination import Destination, Kind
 from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier, judge
 from pipeline.sources.preprocess import conform
 from pipeline.sources.walk import Found, walk
+from pipeline.training.batches import as_images
 from pipeline.training.loaders import ahead
 
 SCHEMA = pa.schema(

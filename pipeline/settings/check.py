@@ -5,127 +5,126 @@ once, before any work, so that a slip in the last section does not show after ho
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeInt
 
-from pipeline import (
-    autoencoder,
-    boundary,
-    crossing,
-    diffusion,
-    embedding,
-    infer,
-    mixup,
-    prepare,
-    score,
-    shards,
-    teacher,
-    train,
-)
-from pipeline.artifacts.models import check_revision
-from pipeline.classifier.networks import backbone, timm_name
+from pipeline import methods
+from pipeline.artifacts.revisions import check_revision
 from pipeline.evaluation.detectors import DETECTORS
 from pipeline.evaluation.grid import NO_CHOICE, combinations
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.runtime.errors import UserError, like
 from pipeline.runtime.layout import CONTROLS, OUTLIERS
-from pipeline.settings import params
+from pipeline.settings import benchmarks, networks, params
+from pipeline.settings.autoencoder import AutoencoderSettings
+from pipeline.settings.diffusion import DiffusionSettings
+from pipeline.settings.encode import InferenceSettings
+from pipeline.settings.infer import InferSettings
+from pipeline.settings.methods import Pools, base_of, bases
 from pipeline.settings.params import Place
-from pipeline.sources import benchmarks
-from pipeline.synthesis.autoencoder import Running
-from pipeline.synthesis.controls import ID_IMAGES, NAMES, WITHOUT_PARENTS
+from pipeline.settings.prepare import PrepareSettings
+from pipeline.settings.recipes import RecipeName, Recipes
+from pipeline.settings.score import ScoreSettings
+from pipeline.settings.shards import ShardsSettings
+from pipeline.settings.teacher import TeacherSettings
+from pipeline.settings.train import TrainSettings
 
-# a folder, and a part of a DVC stage's name
-RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 SECTIONS: dict[str, Any] = {
     "seed": NonNegativeInt,
-    "prepare": prepare.Params,
-    "autoencoder": autoencoder.Params,
-    "encode": Running,
-    "teacher": teacher.Params,
-    "boundary": boundary.Params,
-    "crossing": crossing.Params,
-    "diffusion": diffusion.Params,
-    "embedding": embedding.Params,
-    "mixup": mixup.Params,
-    "shards": shards.Params,
-    "train": train.Params,
-    "recipes": Annotated[dict[RecipeName, train.Recipe], Field(min_length=1)],
-    "infer": infer.Params,
-    "score": score.Params,
+    "shipped": RecipeName,
+    "prepare": PrepareSettings,
+    "autoencoder": AutoencoderSettings,
+    "encode": InferenceSettings,
+    "teacher": TeacherSettings,
+    "methods": Pools,
+    "diffusion": DiffusionSettings,
+    "sample": methods.schema(),
+    "shards": ShardsSettings,
+    "train": TrainSettings,
+    "recipes": Recipes,
+    "infer": InferSettings,
+    "score": ScoreSettings,
 }
 Problem = tuple[Place, str]
-METHODS = ("boundary", "crossing", "embedding", "mixup")
 
 
-def _unknown(place: Place, names: list[str], known: list[str]) -> Iterator[Problem]:
+def _unknown(place: Place, names: Iterable[str], known: list[str]) -> Iterator[Problem]:
     for name in names:
         if name not in known:
             yield place, f"unknown {name!r}{like(name, known)}; expected some of {', '.join(known)}"
 
 
-def _of_shards(own: dict[str, Any]) -> Iterator[Problem]:
-    settings: shards.Params = own["shards"]
-    for pool in settings.methods:
-        method = pool.split("+")[0]
-        yield from _unknown(("shards", "methods"), [method], list(METHODS))
-        if method in METHODS and own[method].count < settings.per_method:
-            yield (method, "count"), f"{own[method].count}, expected at least shards.per_method = {settings.per_method}"
-    if len(set(settings.methods)) < len(settings.methods):
-        yield ("shards", "methods"), f"{settings.methods}: one stands twice; remove it"
-    if own["mixup"].synthetic_id < settings.per_method:
-        yield (
-            ("mixup", "synthetic_id"),
-            f"{own['mixup'].synthetic_id}, expected at least shards.per_method = {settings.per_method}",
-        )
+def _of_methods(own: dict[str, Any]) -> Iterator[Problem]:
+    """Every method exists, has its settings, and draws as many candidates as are packed."""
+    per_method = own["shards"].per_method
+    for name in bases(own["methods"]):
+        if problem := methods.unknown(name):
+            yield ("methods",), problem
+        elif (settings := methods.settings_of(name, own["sample"])) is None:
+            yield ("sample",), f"{name} is missing, and methods names it; add its settings"
+        elif (count := getattr(settings, "count", per_method)) < per_method:
+            yield ("sample", name, "count"), f"{count}, expected at least shards.per_method = {per_method}"
 
 
-def _are_ours(settings: train.Params) -> bool:
+def _are_own(settings: TrainSettings) -> bool:
     """The outliers are those of this project: what others packed is not known before it is read."""
     return settings.outliers == str(OUTLIERS) and settings.controls == str(CONTROLS)
 
 
 def _of_recipes(own: dict[str, Any]) -> Iterator[Problem]:
-    settings: train.Params = own["train"]
-    ours, known = _are_ours(settings), [*own["shards"].methods, *NAMES]
+    settings: TrainSettings = own["train"]
+    known = own["methods"]
     for name, recipe in own["recipes"].items():
-        place, counts = ("recipes", name, "auxiliary"), train.counts(recipe, settings.auxiliary_count)
-        if ours:
-            yield from _unknown(place, recipe.auxiliary, known)
-            packed = own["shards"].per_method
-            for method, count in counts.items():
-                if count > packed:
-                    problem = f"shards.per_method = {packed} packs fewer than the {count} images of {method}"
-                    yield (
-                        place,
-                        f"{problem} in train.auxiliary_count = {settings.auxiliary_count}; lower it, or pack more",
-                    )
-        judged = ours and set(recipe.auxiliary) <= set(known)
+        place, counts = ("recipes", name, "auxiliary"), recipe.counts(settings.auxiliary_count)
+        if _are_own(settings):
+            yield from _of_packed(place, counts, own)
+        judged = _are_own(settings) and set(recipe.auxiliary) <= set(known)
         taken = [method for method, count in counts.items() if count]
         if (judged or not recipe.auxiliary) and (problem := recipe.misfit(**_kinds(taken))):
             yield place, problem
 
 
-def _kinds(methods: Iterable[str]) -> dict[str, bool]:
-    """What the images of our own methods are, by name: the arguments of `Recipe.misfit`."""
-    named = set(methods)
+def _of_packed(place: Place, counts: dict[str, int], own: dict[str, Any]) -> Iterator[Problem]:
+    """The images that a recipe names are packed, and there are enough."""
+    per_method, total = own["shards"].per_method, own["train"].auxiliary_count
+    for method, count in counts.items():
+        if method in own["methods"]:
+            if count > per_method:
+                yield (
+                    place,
+                    (
+                        f"shards.per_method = {per_method} packs fewer than the {count} images of {method} in "
+                        f"train.auxiliary_count = {total}; lower it, or pack more"
+                    ),
+                )
+        elif base_of(method) in methods.names():
+            yield place, f"{method} is not in methods, so it is not made; add it there"
+        else:
+            yield from _unknown(place, [method], own["methods"])
+
+
+def _kinds(pools: Iterable[str]) -> dict[str, bool]:
+    """What the images of our own methods are: the arguments of `Recipe.misfit`."""
+    kinds = [methods.about(base_of(pool)) for pool in pools if base_of(pool) in methods.names()]
     return {
-        "has_outliers": bool(named - set(ID_IMAGES)),
-        "has_id_images": bool(named & set(ID_IMAGES)),
-        "has_parents": bool(named - set(WITHOUT_PARENTS)),
+        "has_outliers": any(not kind.is_id for kind in kinds),
+        "has_id_images": any(kind.is_id for kind in kinds),
+        "has_parents": any(kind.has_parents for kind in kinds),
     }
+
+
+def _of_shipped(own: dict[str, Any]) -> Iterator[Problem]:
+    yield from _unknown(("shipped",), [own["shipped"]], list(own["recipes"]))
 
 
 def _of_validation(own: dict[str, Any]) -> Iterator[Problem]:
     """What needs OOD validation sets, where one's own images come without."""
-    settings: prepare.Params = own["prepare"]
+    settings: PrepareSettings = own["prepare"]
     if settings.benchmark != "folder" or (given := settings.folder) is None:
         return
-    if not given.val_near and _are_ours(own["train"]):
-        for name, recipe in own["recipes"].items():
-            if "real" in recipe.auxiliary:
-                yield ("recipes", name, "auxiliary"), "real: no image; give sets under prepare.folder.val_near"
+    if not given.val_near and "oracle" in bases(own["methods"]):
+        yield ("methods",), "oracle: no image; give sets under prepare.folder.val_near"
     if not given.val_near and not given.val_far:
         for section in ("infer", "score"):
             for name, choices in own[section].detectors.items():
@@ -134,26 +133,26 @@ def _of_validation(own: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _of_training(own: dict[str, Any]) -> Iterator[Problem]:
-    settings: train.Params = own["train"]
+    settings: TrainSettings = own["train"]
     if len(set(settings.seeds)) < len(settings.seeds):
-        yield ("train", "seeds"), f"{settings.seeds}: one stands twice; remove it"
-    if settings.start == "trunks":
-        if missing := sorted(set(settings.seeds) - set(own["teacher"].trunks)):
-            yield ("train", "start"), f"trunks, but teacher.trunks lacks the seeds {missing}; add them"
+        yield ("train", "seeds"), f"{settings.seeds}: one is there twice; remove it"
+    if settings.init_from == "pretrained":
+        if missing := sorted(set(settings.seeds) - set(own["teacher"].pretrained_seeds)):
+            yield ("train", "init_from"), f"pretrained, but teacher.pretrained_seeds lacks {missing}; add them"
         if settings.network != own["teacher"].network:
-            yield ("train", "network"), f"{settings.network}, expected teacher.network to start from trunks"
+            yield ("train", "network"), f"{settings.network}, expected teacher.network for init_from: pretrained"
     for section in ("teacher", "train"):
         if (warmup := own[section].warmup) >= (steps := own[section].steps):
             yield (section, "warmup"), f"{warmup}, expected fewer than steps = {steps}"
         try:
-            backbone(own[section].network, 3)
+            networks.check(own[section].network)
         except UserError as error:
             yield (section, "network"), str(error)
 
 
 def _of_sizes(own: dict[str, Any]) -> Iterator[Problem]:
     """Images and latents are large enough for what is done to them."""
-    where: prepare.Params = own["prepare"]
+    where: PrepareSettings = own["prepare"]
     if where.benchmark != "folder":
         if where.benchmark not in (known := benchmarks.names()):
             yield from _unknown(("prepare", "benchmark"), [where.benchmark], [*known, "folder"])
@@ -171,7 +170,7 @@ def _of_sizes(own: dict[str, Any]) -> Iterator[Problem]:
 
 def _of_latents(own: dict[str, Any]) -> Iterator[Problem]:
     """The diffusion model halves latents once for every width after the first."""
-    space: autoencoder.Params = own["autoencoder"]
+    space: AutoencoderSettings = own["autoencoder"]
     factors = {"train": 2 ** (len(space.widths) - 1), "pixels": 1}
     if space.source in factors:  # of others it is known once they are loaded
         side, halvings = space.size // factors[space.source], len(own["diffusion"].widths) - 1
@@ -180,39 +179,42 @@ def _of_latents(own: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
-    yield from _unknown(("score", "detectors"), list(own["score"].detectors), list(DETECTORS))
-    yield from _unknown(("infer", "detectors"), list(own["infer"].detectors), list(IMAGE_DETECTORS))
+    yield from _unknown(("score", "detectors"), own["score"].detectors, list(DETECTORS))
+    yield from _unknown(("infer", "detectors"), own["infer"].detectors, list(IMAGE_DETECTORS))
 
 
 def _of_models(own: dict[str, Any]) -> Iterator[Problem]:
     """Models of the Hub without their commit, and weights for a network that takes none."""
+    embedding = own["sample"].embedding if "embedding" in bases(own["methods"]) else None
     named = {
-        "autoencoder": own["autoencoder"].source if own["autoencoder"].source not in ("train", "pixels") else None,
-        "teacher": own["teacher"].weights,
-        "embedding": own["embedding"].generator if own["embedding"].uses_stable_diffusion else None,
+        ("autoencoder",): own["autoencoder"] if own["autoencoder"].source not in ("train", "pixels") else None,
+        ("teacher",): own["teacher"] if own["teacher"].weights is not None else None,
+        ("sample", "embedding"): embedding if embedding is not None and embedding.uses_stable_diffusion else None,
     }
-    for section, source in named.items():
+    keys = ("source", "weights", "generator")
+    for (place, section), key in zip(named.items(), keys, strict=True):
         try:
-            if source is not None:
-                check_revision(source, own[section].revision)
+            if section is not None:
+                check_revision(getattr(section, key), section.revision)
         except UserError as error:
-            yield (section, "revision"), str(error)
+            yield (*place, "revision"), str(error)
     try:
         if own["teacher"].weights is not None:
-            timm_name(own["teacher"].network)
+            networks.timm_name(own["teacher"].network)
     except UserError as error:
         yield ("teacher", "weights"), str(error)
 
 
 BETWEEN = {  # what has to hold between sections, and which those are
-    _of_shards: ("shards", *METHODS),
+    _of_methods: ("methods", "sample", "shards"),
     _of_training: ("teacher", "train"),
-    _of_recipes: ("shards", "train", "recipes"),
+    _of_recipes: ("methods", "shards", "train", "recipes"),
+    _of_shipped: ("shipped", "recipes"),
     _of_sizes: ("prepare", "teacher", "train"),
     _of_latents: ("autoencoder", "diffusion"),
     _of_detectors: ("score", "infer"),
-    _of_validation: ("prepare", "train", "recipes", "infer", "score"),
-    _of_models: ("autoencoder", "teacher", "embedding"),
+    _of_validation: ("prepare", "methods", "infer", "score"),
+    _of_models: ("autoencoder", "teacher", "methods", "sample"),
 }
 
 

@@ -1,15 +1,15 @@
 """Reads one section of params.yaml and checks it before any work starts.
 
-Each stage declares its own section as a `Section` beside the code that uses it. There are no defaults:
-what a run did is all in params.yaml. `schema.py` checks the whole file at once.
+The sections are in the modules beside this one. There are no defaults: what a run did is all in params.yaml. `check.py`
+checks the whole file at once.
 """
 
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import YAMLError
@@ -23,26 +23,6 @@ DEEPEST = 20  # levels of nesting, likewise
 MOST = 100_000  # values, those behind aliases counted as often as they are named
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # keys that lead to a value
-
-
-def at_home(path: str) -> str:
-    """A path with `~` and `~NAME` replaced by home folders, as a shell would."""
-    try:
-        return str(Path(path).expanduser()) if path.startswith("~") else path
-    except RuntimeError:
-        raise ValueError("no such user's home folder") from None
-
-
-LocalPath = Annotated[str, AfterValidator(at_home)]  # of a file or folder, or what is no path, such as an id of the Hub
-
-
-Width = Annotated[int, Field(gt=0, multiple_of=8)]  # of a level of a network of diffusers, whose norms have 8 groups
-
-
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys and wrong types are errors, nothing is coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Shallow(Composer):

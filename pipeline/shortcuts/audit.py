@@ -64,7 +64,7 @@ def separation(first: np.ndarray, second: np.ndarray) -> float:
     return round(max(area, 100 - area), 2)
 
 
-def telltale(first: Tensor, second: Tensor) -> dict[str, float]:
+def shortcut_auroc(first: Tensor, second: Tensor) -> dict[str, float]:
     """How well single statistics, and a linear probe of the spectrum and all of them, tell two sets of images apart.
 
     Args:

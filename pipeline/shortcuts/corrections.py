@@ -1,11 +1,10 @@
 """Against shortcuts: make outliers share the low-level looks of ID images, so that only their content is unknown.
 
-An outlier comes out of a decoder, which blurs, hardly gives pure black and adds no compression artefacts. Each cure
-takes one of these signs away; the audit says what is left.
+An outlier comes out of a decoder, which blurs, hardly gives pure black and adds no compression artefacts. Each
+correction takes one of these signs away; the audit says what is left.
 """
 
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +15,15 @@ from skimage.exposure import match_histograms
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.settings.methods import JPEG
 from pipeline.shortcuts.audit import sharpness
 
-JPEG = re.compile(r"jpeg-(\d+)")
 STRONGEST = 8.0  # of a sharpening: the blurred-away part is added at most so often
 HALVINGS = 16  # of the interval in which the strength is searched
 
 
 @dataclass(frozen=True)
-class Model:
+class Reference:
     """What outliers are made to look like: for each an ID training image of its own.
 
     Attributes:
@@ -44,28 +43,28 @@ def details(images: Tensor) -> Tensor:
     return images - functional.conv2d(functional.pad(images, [1] * 4, mode="replicate"), kernel, groups=channels)
 
 
-def _residual(images: Tensor, model: Model) -> Tensor:
+def _residual(images: Tensor, reference: Reference) -> Tensor:
     """Add what the decoder loses of the ID image."""
-    return images + model.residual
+    return images + reference.residual
 
 
-def _contrast(images: Tensor, model: Model) -> Tensor:
+def _contrast(images: Tensor, reference: Reference) -> Tensor:
     """Give each image the standard deviation of its ID image, around its own mean."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    wanted = model.pixels.float().std(dim=(1, 2, 3), keepdim=True)
+    wanted = reference.pixels.float().std(dim=(1, 2, 3), keepdim=True)
     return mean + (images - mean) * wanted / images.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-3)
 
 
-def _histogram(images: Tensor, model: Model) -> Tensor:
+def _histogram(images: Tensor, reference: Reference) -> Tensor:
     """Give each image the grey levels of its ID image, in the order of its own."""
-    pairs = zip(images.numpy(), model.pixels.float().numpy(), strict=True)
+    pairs = zip(images.numpy(), reference.pixels.float().numpy(), strict=True)
     return torch.from_numpy(np.stack([match_histograms(own, other, channel_axis=0) for own, other in pairs])).float()
 
 
-def _sharpness(images: Tensor, model: Model) -> Tensor:
+def _sharpness(images: Tensor, reference: Reference) -> Tensor:
     """Blur or sharpen each image until its mean absolute Laplacian is that of its ID image, as far as that goes."""
     fine = details(images)
-    wanted = sharpness(model.pixels)
+    wanted = sharpness(reference.pixels)
     low, high = torch.full_like(wanted, -1), torch.full_like(wanted, STRONGEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -74,8 +73,8 @@ def _sharpness(images: Tensor, model: Model) -> Tensor:
     return images + low[:, None, None, None] * fine
 
 
-Cure = Callable[[Tensor, Model], Tensor]  # float32 images in grey levels (n, channels, size, size)
-CURES: dict[str, Cure] = {
+Correction = Callable[[Tensor, Reference], Tensor]  # float32 images in grey levels (n, channels, size, size)
+CORRECTIONS: dict[str, Correction] = {
     "residual": _residual,
     "contrast": _contrast,
     "histogram": _histogram,
@@ -97,24 +96,11 @@ def through_jpeg(pixels: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
 
-def check(pool: str) -> None:
-    """Refuse METHOD+CURE+CURE where a cure does not exist.
-
-    Raises:
-        ValueError: names it and those that do.
-    """
-    for name in pool.split("+")[1:]:
-        match = JPEG.fullmatch(name)
-        if name not in CURES and not (match and 1 <= int(match[1]) <= 100):
-            known = ", ".join(CURES)
-            raise ValueError(f"{pool}: cure {name!r} is unknown; expected some of {known}, jpeg-QUALITY")
-
-
-def apply(names: Sequence[str], pixels: Tensor, model: Model) -> Tensor:
-    """Put uint8 pixels through the cures in their order; `jpeg-75` stands for the codec of the ID images' files."""
+def apply(names: Sequence[str], pixels: Tensor, reference: Reference) -> Tensor:
+    """Put uint8 pixels through the corrections in their order; `jpeg-75` for the codec of ID images' files."""
     for name in names:
         if match := JPEG.fullmatch(name):
             pixels = through_jpeg(pixels, int(match[1]))
         else:
-            pixels = _as_pixels(CURES[name](pixels.float(), model))
+            pixels = _as_pixels(CORRECTIONS[name](pixels.float(), reference))
     return pixels

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts.images import OOD_ROLES, ImageFile
+from pipeline.artifacts.images import ImageFile
+from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.summaries import spread
 from pipeline.shortcuts.audit import sharpness
 

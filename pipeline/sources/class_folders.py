@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.artifacts.images import OOD_LABEL
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.runtime.console import printable
 from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import ImageList, Item, Split

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.artifacts.images import Role
+from pipeline.artifacts.roles import Role
 
 Split = Literal["train", "val", "test"]
 

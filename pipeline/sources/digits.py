@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 from pipeline.artifacts.codec import encode_png
-from pipeline.artifacts.images import OOD_LABEL, Role
+from pipeline.artifacts.roles import OOD_LABEL, Role
 from pipeline.runtime.errors import UserError
 from pipeline.sources.collection import Collection, Item, OODSet
 from pipeline.sources.copies import different

@@ -3,63 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
-
-from pipeline.artifacts.images import Role
+from pipeline.artifacts.roles import Role
 from pipeline.runtime.errors import UserError
-from pipeline.settings.params import LocalPath, Section
+from pipeline.settings.prepare import FolderSettings, SplitPaths
 from pipeline.sources import class_folders, copies, parquet
 from pipeline.sources.collection import Collection, ImageList, Item, OODSet, Split
 from pipeline.sources.splits import halves, stratified, three_ways
 
-Fraction = Annotated[float, Field(gt=0, lt=0.5)]
-TAKEN = ("train", "val", "test", "decoded-test")  # names of sets that are there already
 
-
-def _is_free(name: str) -> str:
-    if name in TAKEN:
-        raise ValueError(f"{name!r} is the name of a set of ID images; choose another")
-    return name
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_is_free)]
-
-
-LARGEST = 10_000  # pixels of a side
-
-
-class Splits(Section):
-    """ID images that come split; without `val`, `val_fraction` of the test images serve as such."""
-
-    train: LocalPath
-    val: LocalPath | None = None
-    test: LocalPath
-
-
-class Settings(Section):
-    """What the images are and where; a set that stands under `near` and `val_near` alike is halved."""
-
-    id: LocalPath | Splits | None
-    near: dict[Name, LocalPath]
-    far: dict[Name, LocalPath]
-    val_near: dict[Name, LocalPath]
-    val_far: dict[Name, LocalPath]
-    val_fraction: Fraction
-    test_fraction: Fraction
-    resize: Annotated[int, Field(ge=8, le=LARGEST)]
-    size: Annotated[int, Field(ge=8, le=LARGEST)]
-    channels: Literal[1, 3]
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> "Settings":
-        if self.size > self.resize:
-            raise ValueError(f"size {self.size}, expected at most resize = {self.resize}: the crop is taken from it")
-        return self
-
-
-def load(settings: Settings, seed: int) -> Collection:
+def load(settings: FolderSettings, seed: int) -> Collection:
     """List the images of the settings.
 
     Raises:
@@ -78,9 +31,9 @@ def load(settings: Settings, seed: int) -> Collection:
     return replace(found, ood=ood, notes=found.notes + notes)
 
 
-def _given(own: str | Splits) -> dict[Split, ImageList]:
+def _given(own: str | SplitPaths) -> dict[Split, ImageList]:
     """The images of each split, where they come split: by the settings, or by the names of folders or files."""
-    if isinstance(own, Splits):
+    if isinstance(own, SplitPaths):
         paths: dict[Split, str | None] = {"train": own.train, "val": own.val, "test": own.test}
         return {split: _read(path, labelled=True) for split, path in paths.items() if path is not None}
     if files := parquet.split_shards(parquet.shards(Path(own))):
@@ -92,8 +45,8 @@ def _given(own: str | Splits) -> dict[Split, ImageList]:
     return found
 
 
-def _use(given: Mapping[Split, ImageList], settings: Settings, seed: int) -> Collection:
-    """Splits as they were given; validation or test images that are missing are drawn."""
+def _use(given: Mapping[Split, ImageList], settings: FolderSettings, seed: int) -> Collection:
+    """SplitPaths as they were given; validation or test images that are missing are drawn."""
     classes = given["train"].classes
     splits = {split: _aligned(split, found, classes) for split, found in given.items()}
     notes = [note for found in given.values() for note in found.notes]
@@ -117,8 +70,8 @@ def _use(given: Mapping[Split, ImageList], settings: Settings, seed: int) -> Col
     return Collection(classes, splits, {}, notes)
 
 
-def _draw(place: str, settings: Settings, seed: int) -> Collection:
-    """Splits drawn from images that came without; of copies within a class the first one counts."""
+def _draw(place: str, settings: FolderSettings, seed: int) -> Collection:
+    """SplitPaths drawn from images that came without; of copies within a class the first one counts."""
     found = _read(place, labelled=True)
     twins = copies.find({"train": found.items})
     copies.refuse(twins, place)
@@ -131,7 +84,7 @@ def _draw(place: str, settings: Settings, seed: int) -> Collection:
     return Collection(found.classes, splits, {}, notes)
 
 
-def _name(own: str | Splits | None) -> str:
+def _name(own: str | SplitPaths | None) -> str:
     return own if isinstance(own, str) else "prepare.folder.id"
 
 
@@ -147,7 +100,7 @@ def _aligned(split: Split, found: ImageList, classes: list[str]) -> list[Item]:
     return [replace(item, label=classes.index(found.classes[item.label])) for item in found.items]
 
 
-def _ood(settings: Settings, seed: int) -> tuple[dict[str, OODSet], list[str]]:
+def _ood(settings: FolderSettings, seed: int) -> tuple[dict[str, OODSet], list[str]]:
     sets: dict[str, OODSet] = {}
     notes: list[str] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_ood.benchmark import img as benchmarks
 
-from pipeline.artifacts.images import OOD_LABEL, Role
+from pipeline.artifacts.roles import OOD_LABEL, Role
 from pipeline.runtime.errors import UserError, one_line
 from pipeline.sources.collection import Collection, Item, OODSet, Split
 

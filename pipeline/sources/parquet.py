@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.artifacts.images import OOD_LABEL
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.runtime.errors import UserError, one_line
 from pipeline.sources.class_folders import EXPLICITLY, SPLIT_NAMES
 from pipeline.sources.collection import ImageList, Item, Split

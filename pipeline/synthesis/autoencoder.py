@@ -8,35 +8,21 @@ diffusers takes longer to import than torch: what needs a model's class imports 
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.runtime.console import track
-from pipeline.settings.params import Section
+from pipeline.settings.encode import InferenceSettings
 from pipeline.training.batches import shift, shuffled
+from pipeline.training.precision import resolve
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     from pipeline.synthesis.pixel_space import PixelSpace
-
-
-class Running(Section):
-    """How an autoencoder is run: the section `encode` of params.yaml.
-
-    Attributes:
-        batch: images at once. On a CPU 16 of 64 px are a third faster than 256: activations stay in its cache.
-        precision: of the arithmetic. In bfloat16 latents are off by some hundredths of their deviation, pixels by a few
-            grey levels; float16 is not offered: some of Stable Diffusion's autoencoders overflow in it (diffusers
-            issue 7188).
-    """
-
-    batch: PositiveInt
-    precision: Literal["float32", "bfloat16"]
 
 
 Autoencoder: TypeAlias = "AutoencoderKL | AutoencoderTiny | PixelSpace"
@@ -54,6 +40,11 @@ class AnyAutoencoder:
         if AutoModel.load_config(source, **options).get("_class_name") == "PixelSpace":
             from pipeline.synthesis.pixel_space import PixelSpace as kind
         return kind.from_pretrained(source, use_safetensors=True, **options)
+
+
+def resolved(running: InferenceSettings) -> InferenceSettings:
+    """The settings with the precision that `auto` stands for on this device."""
+    return running.model_copy(update={"precision": resolve(running.precision)})
 
 
 RESIZE = "bicubic, antialiased"  # between the images' size and the autoencoder's, either way
@@ -111,15 +102,15 @@ def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[
         yield Batch(shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator))
 
 
-def _prepare(autoencoder: Autoencoder, chunk: Tensor, running: Running) -> tuple[Tensor, torch.autocast]:
+def _prepare(autoencoder: Autoencoder, chunk: Tensor, running: InferenceSettings) -> tuple[Tensor, torch.autocast]:
     """A chunk where and as the autoencoder likes it, and the arithmetic to run it in."""
     device = autoencoder.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=running.precision == "bfloat16")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=resolve(running.precision) == "bfloat16")
     return chunk.to(device).contiguous(memory_format=torch.channels_last), autocast
 
 
 @torch.no_grad()
-def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, running: Running) -> tuple[Tensor, Tensor]:
+def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, running: InferenceSettings) -> tuple[Tensor, Tensor]:
     """Pixels to the mean and standard deviation of their raw latents, float32 (n, C, h, w) on the CPU.
 
     An autoencoder without a posterior (`AutoencoderTiny`, `PixelSpace`) has standard deviation 0.
@@ -140,7 +131,7 @@ def encode(autoencoder: Autoencoder, pixels: Tensor, size: int, running: Running
     return torch.cat(means), torch.cat(stds)
 
 
-def decode_images(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: Running) -> Tensor:
+def decode_images(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: InferenceSettings) -> Tensor:
     """Raw latents to images, float32 (n, channels, size, size) about [-1, 1], resized (bicubic, antialiased)."""
     latents, arithmetic = _prepare(autoencoder, raw_latents, running)
     with arithmetic:
@@ -151,7 +142,7 @@ def decode_images(autoencoder: Autoencoder, raw_latents: Tensor, size: int, runn
 
 
 @torch.no_grad()
-def decode(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: Running) -> Tensor:
+def decode(autoencoder: Autoencoder, raw_latents: Tensor, size: int, running: InferenceSettings) -> Tensor:
     """Raw latents to pixels, uint8 (n, channels, size, size) on the CPU."""
     decoded = []
     chunks = raw_latents.split(running.batch)

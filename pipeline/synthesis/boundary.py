@@ -7,43 +7,20 @@ The vectors are latents, or features of a classifier.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError
-from pipeline.settings.params import Section
+from pipeline.settings.neighbourhood import NeighbourhoodSettings
 from pipeline.synthesis import randomness
 from pipeline.synthesis.neighbours import kth_distance
 
 FIRST = 8  # draws measured exactly to set the first bar
 ROWS = 64  # draws counted at once: small enough for the processor's cache
 ROUNDING = 1e-4  # of the largest distance: far above the rounding of a float32 product
-
-
-class Sampling(Section):
-    """How outliers are drawn around ID vectors.
-
-    The papers' code: `neighbours` 300, `anchors` 50, `draws` 1500, `keep` 2, `unit_sphere` true and a noise of 0.07
-    in 768 dimensions, which is a `sigma` of about 1.9.
-    """
-
-    neighbours: PositiveInt
-    anchors: PositiveInt
-    draws: PositiveInt
-    keep: PositiveInt
-    sigmas: Annotated[list[PositiveFloat], Field(min_length=1)]
-    unit_sphere: bool
-
-    @model_validator(mode="after")
-    def _keep_is_of_draws(self) -> Self:
-        if self.keep > self.draws:
-            raise ValueError(f"keep is {self.keep}, expected at most draws = {self.draws}")
-        return self
 
 
 def find_anchors(vectors: Tensor, neighbours: int, count: int) -> Tensor:
@@ -167,7 +144,7 @@ class Sampler:
         UserError: a class is too small for its neighbours or anchors; names the class, its size and the parameter.
     """
 
-    def __init__(self, vectors: Tensor, labels: Tensor, settings: Sampling, seed: int, section: str):
+    def __init__(self, vectors: Tensor, labels: Tensor, settings: NeighbourhoodSettings, seed: int, section: str):
         self.settings, self.seed, self.section = settings, seed, section
         _check(labels, settings, section)
         # Apple's GPUs have no float64
@@ -184,7 +161,7 @@ class Sampler:
             for rows in track(self.members, f"{section}: anchors", len(self.members))
         ]
         self.blocks = [(label, sigma) for sigma in settings.sigmas for label in classes]
-        self.round = len(self.blocks) * settings.anchors * settings.keep
+        self.round = len(self.blocks) * settings.anchors * settings.kept_per_anchor
         self._of_round = lru_cache(maxsize=1)(self._draw_round)  # callers may ask for it a few at a time
 
     def sample(self, indices: range) -> Outliers:
@@ -199,28 +176,28 @@ class Sampler:
         found, sources = [], []
         for position, (label, sigma) in enumerate(self.blocks):
             rows, anchors = self.members[label], self.anchors[label]
-            shape = (self.settings.draws, self.vectors.shape[1])
+            shape = (self.settings.perturbations, self.vectors.shape[1])
             noise = randomness.normal(self.seed, self.section, [number * len(self.blocks) + position], shape)[0]
             noise = sigma * self.scale * noise.to(self.vectors.device)
             kept = perturb(
-                self.vectors[rows], anchors, noise, self.settings.neighbours, self.settings.keep,
+                self.vectors[rows], anchors, noise, self.settings.neighbours, self.settings.kept_per_anchor,
                 self.settings.unit_sphere,
             )  # fmt: skip
             source = rows[anchors]
             found.append(kept * self.lengths[source][:, None] if self.settings.unit_sphere else kept)
             sources.append(source)
         vectors = torch.stack(found).permute(2, 1, 0, 3).reshape(self.round, -1).cpu()  # from (block, anchor, rank, d)
-        source = torch.stack(sources).T.flatten().repeat(self.settings.keep).cpu()
+        source = torch.stack(sources).T.flatten().repeat(self.settings.kept_per_anchor).cpu()
         labels, sigmas = zip(*self.blocks, strict=True)
         repeats = self.round // len(self.blocks)
         return vectors, torch.tensor(labels).repeat(repeats), torch.tensor(sigmas).repeat(repeats), source
 
 
-def _check(labels: Tensor, settings: Sampling, section: str) -> None:
+def _check(labels: Tensor, settings: NeighbourhoodSettings, section: str) -> None:
     for label, size in enumerate(labels.bincount().tolist()):
         for name, wanted in (("neighbours", settings.neighbours + 1), ("anchors", settings.anchors)):
             if size < wanted:
                 raise UserError(
-                    f"class {label}: {size} training images, expected at least {wanted} for {section}.{name} = "
+                    f"class {label}: {size} training images, expected at least {wanted} for sample.{section}.{name} = "
                     f"{getattr(settings, name)}; lower it in params.yaml or add images"
                 )

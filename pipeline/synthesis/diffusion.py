@@ -4,13 +4,13 @@ diffusers takes longer to import than torch: what makes a scheduler imports it, 
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.settings.diffusion import TRAIN_STEPS, Prediction, SamplerName, Schedule
 from pipeline.synthesis.randomness import normal, torch_generators
 from pipeline.training.batches import shuffled
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
     from pipeline.synthesis.unet import ConditionalUNet
 
-TRAIN_STEPS = 1000  # T of the forward process (DDPM, Ho et al. 2020)
-SamplingSteps = Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
-Schedule = Literal["cosine", "linear"]
-Prediction = Literal["velocity", "epsilon"]
-SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
 Sampler: TypeAlias = "DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler"
 Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents, timesteps -> prediction
 
@@ -74,7 +69,7 @@ class Batch(NamedTuple):
     times: Tensor
     labels: Tensor
     features: Tensor
-    by_features: Tensor
+    feature_conditioned: Tensor
 
 
 def objective(schedule: "DDPMScheduler") -> Callable[[Any, Batch], dict[str, Tensor]]:
@@ -83,7 +78,7 @@ def objective(schedule: "DDPMScheduler") -> Callable[[Any, Batch], dict[str, Ten
     def terms(model: Any, batch: Batch) -> dict[str, Tensor]:
         noisy = schedule.add_noise(batch.latents, batch.noise, batch.times)
         condition = torch.where(
-            batch.by_features[:, None], model.of_features(batch.features), model.embedding(batch.labels)
+            batch.feature_conditioned[:, None], model.of_features(batch.features), model.embedding(batch.labels)
         )
         predicted = model(noisy, batch.times, condition).float()
         if schedule.config.prediction_type == "epsilon":
@@ -105,13 +100,13 @@ class TrainingData(NamedTuple):
 
 
 def latent_batches(
-    data: TrainingData, batch: int, by_features: float, unconditional: float, seed: int
+    data: TrainingData, batch: int, feature_conditioning: float, condition_dropout: float, seed: int
 ) -> Iterator[Batch]:
     """Endless batches of latents drawn from their posteriors.
 
     Args:
-        by_features: share of the items, 0..1, conditioned on the teacher's features in place of the class.
-        unconditional: share of the others, 0..1, conditioned on nothing.
+        feature_conditioning: share of the items, 0..1, conditioned on the teacher's features in place of the class.
+        condition_dropout: share of the others, 0..1, conditioned on nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     device, nothing = data.mean.device, data.labels.max() + 1
@@ -120,9 +115,9 @@ def latent_batches(
         draw, noise = torch.randn((2, batch, *data.mean.shape[1:]), generator=generator).to(device)
         times = torch.randint(TRAIN_STEPS, (batch,), generator=generator).to(device)
         kind = torch.rand((2, batch), generator=generator).to(device)
-        labels = torch.where(kind[1] < unconditional, nothing, data.labels[index])
+        labels = torch.where(kind[1] < condition_dropout, nothing, data.labels[index])
         latents = data.mean[index] + data.std[index] * draw
-        yield Batch(latents, noise, times, labels, data.features[index], kind[0] < by_features)
+        yield Batch(latents, noise, times, labels, data.features[index], kind[0] < feature_conditioning)
 
 
 def conditioned(model: "ConditionalUNet", embeddings: Tensor, guidance: float) -> Predict:

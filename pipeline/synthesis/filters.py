@@ -43,18 +43,18 @@ class Thresholds:
     saturation: float
 
 
-def thresholds(validation: Evidence, inside_id: float, confident: float) -> Thresholds:
-    """Limits from ID validation images; flat, saturated and duplicate is what lies beyond every one of them.
+def thresholds(validation: Evidence, distance_quantile: float, confidence_quantile: float) -> Thresholds:
+    """Limits from ID validation images; flat, saturated and duplicate are beyond the extremes of all of them.
 
     Args:
-        inside_id: share of them, 0..1, that lies as far out as an outlier must.
-        confident: share of them, 0..1, that leaves the teacher as unsure as an outlier must.
+        distance_quantile: of their distances, 0..1, that an outlier must exceed.
+        confidence_quantile: of the teacher's confidences, 0..1, that an outlier must stay below.
     """
     return Thresholds(
-        distance=float(validation.distance.quantile(1 - inside_id)),
-        feature_distance=float(validation.feature_distance.quantile(1 - inside_id)),
+        distance=float(validation.distance.quantile(distance_quantile)),
+        feature_distance=float(validation.feature_distance.quantile(distance_quantile)),
         pixel_distance=float(validation.pixel_distance.min()),
-        confidence=float(validation.confidence.quantile(confident)),
+        confidence=float(validation.confidence.quantile(confidence_quantile)),
         contrast=float(validation.contrast.min()) / 4,
         saturation=(1 + float(validation.saturation.max())) / 2,
     )

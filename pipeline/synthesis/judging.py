@@ -1,4 +1,4 @@
-"""Hold candidates against the ID images: decode them, gather evidence, accept or reject with a reason."""
+"""Compare candidates with the ID images: gather evidence, accept or reject with a reason."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
 from pipeline.classifier.networks import Classifier, features_of, predict
 from pipeline.runtime.errors import UserError
-from pipeline.shortcuts import corrections
-from pipeline.synthesis import autoencoder as space
+from pipeline.settings.methods import base_of
 from pipeline.synthesis import filters
 from pipeline.synthesis.neighbours import Neighbours
-from pipeline.synthesis.randomness import generator
+from pipeline.synthesis.rendering import Images
 
 BATCH = 500  # images judged at once
 THUMBNAIL = 32  # pixels
@@ -31,73 +29,35 @@ def thumbnails(pixels: Tensor, batch: int) -> Tensor:
 
 
 class Judge:
-    """What candidates are held against.
+    """What candidates are compared with.
 
     Args:
-        autoencoder, teacher: in eval mode, on one device.
+        teacher: in eval mode.
         train_set: ID training images.
         train_latents: their raw latents (n, C, h, w).
         neighbours: k of the k-NN distances, at most n.
-        running: how the autoencoder is run.
     """
 
-    def __init__(
-        self,
-        autoencoder: space.Autoencoder,
-        teacher: Classifier,
-        train_set: ImageSet,
-        train_latents: Tensor,
-        neighbours: int,
-        running: space.Running,
-    ):
-        self.autoencoder, self.teacher, self.neighbours, self.running = autoencoder, teacher, neighbours, running
-        self.train_set, self.train_latents = train_set, train_latents
+    def __init__(self, teacher: Classifier, train_set: ImageSet, train_latents: Tensor, neighbours: int):
+        self.teacher, self.neighbours = teacher, neighbours
         std = train_latents.flatten(1).std(dim=0)
         self.scale = std.clamp_min(FLOOR * std.mean())
-        self.known_latents = Neighbours(self.scaled(train_latents))
-        self.known_features = Neighbours(features_of(teacher, train_set.pixels))
-        self.known_pixels = Neighbours(thumbnails(train_set.pixels, BATCH))
-        self.size = train_set.pixels.shape[-1]
-        self.members = [torch.nonzero(train_set.labels == i).flatten() for i in range(len(train_set.classes))]
+        self.id_latents = Neighbours(self.scaled(train_latents))
+        self.id_features = Neighbours(features_of(teacher, train_set.pixels))
+        self.id_pixels = Neighbours(thumbnails(train_set.pixels, BATCH))
 
     def scaled(self, raw_latents: Tensor) -> Tensor:
         """Raw latents (n, C, h, w) in standard deviations of each dimension of the training set, (n, d)."""
         return raw_latents.flatten(1) / self.scale
-
-    def decode(self, raw_latents: Tensor) -> Tensor:
-        """Raw latents to uint8 pixels of the ID images' size."""
-        return space.decode(self.autoencoder, raw_latents, self.size, self.running)
-
-    def encode(self, pixels: Tensor, size: int) -> Tensor:
-        """uint8 pixels to raw latents by way of `size` pixels, the autoencoder's."""
-        return space.encode(self.autoencoder, pixels, size, self.running)[0]
-
-    def render(self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str) -> Tensor:
-        """uint8 pixels of candidates `indices` of a method: decoded, and put through the cures in `names`."""
-        pixels = self.decode(found.raw_latents)
-        return corrections.apply(names, pixels, self._model(found, indices, names, seed, method)) if names else pixels
-
-    def _model(
-        self, found: Candidates, indices: range, names: Sequence[str], seed: int, method: str
-    ) -> corrections.Model:
-        """For each candidate the ID image it started from; where there is none, one of its first parent's class."""
-        rows = found.source.clone()
-        for position in torch.nonzero(rows < 0).flatten().tolist():
-            own = self.members[int(found.parents[position, 0])]
-            rows[position] = own[generator(seed, f"model-{method}", indices[position]).integers(len(own))]
-        pixels = self.train_set.pixels[rows]
-        # the decoder runs again for the residual alone
-        lost = pixels.float() - self.decode(self.train_latents[rows]) if "residual" in names else torch.zeros(0)
-        return corrections.Model(pixels, lost)
 
     def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
         """Evidence on n images, uint8 pixels and their raw latents."""
         logits, features = predict(self.teacher, pixels, BATCH)
         flat, small = pixels.flatten(1), thumbnails(pixels, BATCH)
         return filters.Evidence(
-            distance=self.known_latents.kth_distance(self.scaled(raw_latents), self.neighbours),
-            feature_distance=self.known_features.kth_distance(features, self.neighbours),
-            pixel_distance=self.known_pixels.kth_distance(small, 1) / small.shape[1] ** 0.5,
+            distance=self.id_latents.kth_distance(self.scaled(raw_latents), self.neighbours),
+            feature_distance=self.id_features.kth_distance(features, self.neighbours),
+            pixel_distance=self.id_pixels.kth_distance(small, 1) / small.shape[1] ** 0.5,
             confidence=logits.double().softmax(dim=1).amax(dim=1),
             contrast=flat.float().std(dim=1),
             saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),
@@ -110,38 +70,55 @@ class Judged:
     """Candidates of one method, judged.
 
     Attributes:
-        pixels: uint8, (n, channels, size, size).
+        method: METHOD, or METHOD+CORRECTION+...
+        strength_means: what the column `strength` means.
+        images: the candidates, rendered.
+        evidence: on them.
         labels: int64, (n,); -1 for outliers, the class of a control that is ID.
         reasons: why each is rejected, "" for an accepted one.
+        keys: of the ID training images.
+        seed: of stage one.
     """
 
     method: str
-    found: Candidates
-    pixels: Tensor
+    strength_means: str
+    images: Images
     evidence: filters.Evidence
     labels: Tensor
     reasons: list[str]
+    keys: Sequence[str]
+    seed: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """uint8, (n, channels, size, size)."""
+        return self.images.pixels
+
+    @property
+    def raw_latents(self) -> Tensor:
+        """float32, (n, C, h, w)."""
+        return self.images.raw_latents
 
     @property
     def accepted(self) -> list[int]:
         """Rows of the accepted candidates."""
         return [i for i, reason in enumerate(self.reasons) if not reason]
 
-    def fields(self, i: int, seed: int, keys: Sequence[str]) -> dict[str, Any]:
-        """Index fields of candidate i; `keys` are those of the ID training images."""
-        first, second = self.found.parents[i].tolist()
-        source = int(self.found.source[i])
+    def fields(self, i: int) -> dict[str, Any]:
+        """Index fields of candidate i."""
+        first, second = self.images.parents[i].tolist()
+        source = int(self.images.source[i])
         return {
             "method": self.method,
             "label": int(self.labels[i]),
             "parent_a": first,
             "parent_b": second,
-            "strength": round(float(self.found.strength[i]), 6),
-            "source": keys[source] if source >= 0 else "",
+            "strength": round(float(self.images.strength[i]), 6),
+            "source": self.keys[source] if source >= 0 else "",
             "candidate": i,
             "distance": round(float(self.evidence.distance[i]), 4),
             "confidence": round(float(self.evidence.confidence[i]), 6),
-            "seed": seed,
+            "seed": self.seed,
         }
 
     def choose(self, wanted: int) -> list[int]:
@@ -153,26 +130,12 @@ class Judged:
         if len(self.accepted) < wanted:
             counts = ", ".join(f"{reason} {n}" for reason, n in sorted(Counter(filter(None, self.reasons)).items()))
             raise UserError(
-                f"{self.method}: {len(self.accepted)} of {len(self.found)} candidates accepted "
+                f"{self.method}: {len(self.accepted)} of {len(self.reasons)} candidates accepted "
                 f"(rejected: {counts or 'none'}), expected at least shards.per_method = {wanted}; "
-                f"raise {self.method.split('+')[0]}.count, shards.inside_id or shards.confident, or move candidates "
-                "farther out (boundary.sigmas, crossing.beyond, embedding.sigmas, mixup.ratio)"
+                f"raise sample.{base_of(self.method)}.count, lower shards.distance_quantile, raise "
+                "shards.confidence_quantile, or move candidates farther out (sigmas, extra_steps, ratio, step)"
             )
         return self.accepted[:wanted]
-
-
-def check_fits(found: Candidates, judge: Judge, method: str) -> None:
-    """Refuse candidates of another latent space than the ID images'.
-
-    Raises:
-        UserError: names the method and both shapes.
-    """
-    own, expected = found.raw_latents.shape[1:], judge.train_latents.shape[1:]
-    if own != expected:
-        raise UserError(
-            f"{method}: latents of shape {tuple(own)}, expected {tuple(expected)} as the ID images'; use a generator "
-            "of the autoencoder's space and size, and run the stage again"
-        )
 
 
 def check_unlike_id(judged: Judged, chosen: list[int], limits: filters.Thresholds, most: float) -> None:

@@ -1,17 +1,16 @@
 """Label mixup: condition a class-conditional diffusion model on two classes at once (arXiv 2405.00631)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from pipeline.settings.diffusion import MixupMode
 from pipeline.synthesis.diffusion import Predict, conditioned
 from pipeline.synthesis.randomness import generator
 
 if TYPE_CHECKING:
     from pipeline.synthesis.unet import ConditionalUNet
-
-Mode = Literal["sum", "mean", "slerp", "score"]
 
 
 def draw_parents(seed: int, indices: range, classes: int, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -28,7 +27,7 @@ def draw_parents(seed: int, indices: range, classes: int, low: float, high: floa
     return torch.tensor(parents), torch.tensor(shares, dtype=torch.float32)
 
 
-def mix(first: Tensor, second: Tensor, share: Tensor, mode: Mode) -> Tensor:
+def mix(first: Tensor, second: Tensor, share: Tensor, mode: MixupMode) -> Tensor:
     """Mix class embeddings (n, d) with `share` (n,) of the first.
 
     `sum` adds the two, the paper's example [1, 1], whatever the share; `mean` is the convex combination;
@@ -55,7 +54,7 @@ def _slerp(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     return direction * (weight * norms[0] + (1 - weight) * norms[1])
 
 
-def predictor(model: "ConditionalUNet", parents: Tensor, share: Tensor, mode: Mode, guidance: float) -> Predict:
+def predictor(model: "ConditionalUNet", parents: Tensor, share: Tensor, mode: MixupMode, guidance: float) -> Predict:
     """The model's prediction for mixtures: of mixed embeddings, or for `score` the mixed predictions.
 
     The embeddings are fixed here, once for each sample and all its timesteps.

@@ -6,7 +6,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from pipeline.synthesis.diffusion import Prediction, Schedule, noise_schedule
+from pipeline.settings.diffusion import Prediction, Schedule
+from pipeline.synthesis.diffusion import noise_schedule
 
 
 class ConditionalUNet(ModelMixin, ConfigMixin):

@@ -55,6 +55,11 @@ def shuffled(count: int, batch: int, seed: int) -> Iterator[Tensor]:
     return (index for (index,) in batched(((order,) for _, order in windows([count], seed)), batch))
 
 
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 images in 0..1."""
+    return pixels.float() / 255
+
+
 def shift(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Random crops of the images padded by reflection: each moves by up to `padding` pixels.
 

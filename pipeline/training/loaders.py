@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.classifier.networks import as_images
 from pipeline.runtime.processes import pick_device
-from pipeline.training.batches import batched, flip, positions, shift, windows
+from pipeline.training.batches import as_images, batched, flip, positions, shift, windows
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -72,7 +71,7 @@ class Augmentation:
         return flip(images, generator) if self.flip else images
 
 
-class Pool:
+class Loader:
     """A data set that batches are drawn from without end, augmented, on the device.
 
     Args:

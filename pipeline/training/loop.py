@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -12,10 +12,10 @@ from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import average, count, is_first, share
 from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.precision import Resolved
 
 Batch = TypeVar("Batch")
 Row = dict[str, float]  # `step`, and the value of each of the objective's terms
-Precision = Literal["float32", "bfloat16"]
 CHECK_EVERY = 25  # steps between looks at the loss: a look waits for the device
 
 
@@ -55,10 +55,10 @@ def fit(
     description: str,
     warmup: int = 0,
     clip: float | None = None,
-    precision: Precision = "float32",
+    precision: Resolved = "float32",
     compiled: bool = False,
     after_step: Callable[[nn.Module], None] | None = None,
-    look: Callable[[Row], None] | None = None,
+    callback: Callable[[Row], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Row]:
     """Minimise the sum of the objective's terms over `steps` batches; `model` is left in eval mode.
@@ -74,7 +74,7 @@ def fit(
         precision: bfloat16 for automatic mixed precision; weights stay float32.
         compiled: let `torch.compile` translate the model first.
         after_step: called with the bare model after each step (a moving average, say).
-        look: called with each row of the history as soon as it is known, a resumed run's earlier rows too.
+        callback: called with each row of the history as soon as it is known, a resumed run's earlier rows too.
         checkpoint: where to keep the state. A killed training goes on there and ends with the same weights, if all
             that is random comes from `batches`, whose batch i is the same every time, or PyTorch's CPU generator.
 
@@ -92,9 +92,9 @@ def fit(
     loss, optimizer = accelerator.prepare(_Loss(run, objective), optimizer)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     done, history = checkpoint.restore(parts) if checkpoint else (0, [])
-    look = look or (lambda row: None)
+    callback = callback or (lambda row: None)
     for row in history:
-        look(row)
+        callback(row)
     for step, batch in track(zip(range(done, steps), batches(done), strict=False), description, steps - done):
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             terms = loss(_own_rows(batch))
@@ -109,7 +109,7 @@ def fit(
         if step % CHECK_EVERY == 0 or step == steps - 1:
             values = average({name: value.detach() for name, value in terms.items()})
             history.append(_row(step, values, description))
-            look(history[-1])
+            callback(history[-1])
         if checkpoint is not None and is_first() and ((step + 1) % checkpoint.every == 0 or step + 1 == steps):
             checkpoint.save(step + 1, history, parts)
     model.eval()

@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pipeline.artifacts import outputs
-from pipeline.artifacts.images import Role
 from pipeline.artifacts.outputs import Head, Outputs
+from pipeline.artifacts.roles import Role
 from pipeline.evaluation.metrics import accuracy
 from pipeline.evaluation.scoring import score_model
 from pipeline.runtime.errors import UserError

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.train import Recipe, counts
+from pipeline.settings.recipes import Recipe
 
 
 def test_a_list_means_equal_shares() -> None:
     recipe = Recipe.model_validate({"auxiliary": ["noise", "cut-mix", "boundary"]})
-    assert counts(recipe, 1350) == {"noise": 450, "cut-mix": 450, "boundary": 450}
+    assert recipe.counts(1350) == {"noise": 450, "cut-mix": 450, "boundary": 450}
 
 
 def test_shares() -> None:
     recipe = Recipe.model_validate({"auxiliary": {"noise": 1, "cut-mix": 4, "boundary": 1}})
-    assert counts(recipe, 1350) == {"noise": 225, "cut-mix": 900, "boundary": 225}
-    assert counts(Recipe(), 1350) == {}
+    assert recipe.counts(1350) == {"noise": 225, "cut-mix": 900, "boundary": 225}
+    assert Recipe().counts(1350) == {}
 
 
 @given(
@@ -26,7 +26,7 @@ def test_shares() -> None:
     st.integers(1, 10_000),
 )
 def test_shares_are_kept_to_within_an_image(shares: dict[str, int], total: int) -> None:
-    found = counts(Recipe(auxiliary=shares), total)
+    found = Recipe(auxiliary=shares).counts(total)
     assert list(found) == list(shares) and total - len(shares) < sum(found.values()) <= total
     for method, share in shares.items():
         assert abs(found[method] - total * share / sum(shares.values())) < 1
@@ -42,7 +42,7 @@ def test_what_is_no_share_is_refused(auxiliary: object) -> None:
 
 EXPOSURE, ENERGY = {"weight": 0.5, "temperature": 1.0}, {"weight": 0.1, "margin_in": -5.0, "margin_out": -1.0}
 MICL = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
-TERMS = {"exposure": EXPOSURE, "energy": ENERGY, "information": MICL}
+TERMS = {"outlier_exposure": EXPOSURE, "energy_regularization": ENERGY, "micl": MICL}
 
 
 @pytest.mark.parametrize("used", [names for n in range(4) for names in combinations(TERMS, n)])
@@ -59,9 +59,9 @@ def test_terms_and_auxiliary_images_go_together_or_are_refused(
         assert (said is None) == (not outliers) and (said is None or "no term that uses them" in said)
     elif not outliers:
         assert said is not None and said.startswith(f"{' and '.join(used)} without outliers")
-    elif used == ("information",) and id_images:
-        assert said is not None and "information alone" in said
-    elif "information" in used and outliers == ("noise",) and not id_images:
+    elif used == ("micl",) and id_images:
+        assert said is not None and "micl alone" in said
+    elif "micl" in used and outliers == ("noise",) and not id_images:
         assert said is not None and "made from ID classes" in said
     else:
         assert said is None

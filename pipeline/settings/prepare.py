@@ -1,0 +1,59 @@
+"""Section `prepare`: which images, and their splits."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.settings.section import LocalPath, Section
+
+LARGEST = 10_000  # pixels of a side
+TAKEN = ("train", "val", "test", "decoded-test")  # names of sets that are there already
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+def _is_free(name: str) -> str:
+    if name in TAKEN:
+        raise ValueError(f"{name!r} is the name of a set of ID images; choose another")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_is_free)]
+
+
+class SplitPaths(Section):
+    """ID images that come split; without `val`, `val_fraction` of the test images serve as such."""
+
+    train: LocalPath
+    val: LocalPath | None = None
+    test: LocalPath
+
+
+class FolderSettings(Section):
+    """What your own images are and where; a set under `near` and `val_near` alike is halved."""
+
+    id: LocalPath | SplitPaths | None
+    near: dict[Name, LocalPath]
+    far: dict[Name, LocalPath]
+    val_near: dict[Name, LocalPath]
+    val_far: dict[Name, LocalPath]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    resize: Annotated[int, Field(ge=8, le=LARGEST)]
+    size: Annotated[int, Field(ge=8, le=LARGEST)]
+    channels: Literal[1, 3]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.size > self.resize:
+            raise ValueError(f"size {self.size}, expected at most resize = {self.resize}: the crop is taken from it")
+        return self
+
+
+class PrepareSettings(Section):
+    """A benchmark by name, or `folder`."""
+
+    benchmark: str
+    root: LocalPath | None
+    download: bool
+    partial: bool
+    folder: FolderSettings | None

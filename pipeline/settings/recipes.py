@@ -1,0 +1,112 @@
+"""Section `recipes`: what each classifier learns from. A term that is not named is not there; nothing is implied."""
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from pipeline.settings.heads import HeadSettings, LinearSettings
+from pipeline.settings.section import Section
+
+
+class OutlierExposure(Section):
+    """Uniform softmax on outliers (Hendrycks et al. 2019)."""
+
+    weight: PositiveFloat
+    temperature: PositiveFloat
+
+
+class EnergyRegularization(Section):
+    """Energies of ID images below one bound, of outliers above another (Liu et al. 2020)."""
+
+    weight: PositiveFloat
+    margin_in: float
+    margin_out: float
+
+
+class LogitDistillation(Section):
+    """The teacher's softened softmax on ID images (Hinton et al. 2015)."""
+
+    weight: PositiveFloat
+    temperature: PositiveFloat
+
+
+class FeatureDistillation(Section):
+    """The teacher's features on ID images (Romero et al. 2015)."""
+
+    weight: PositiveFloat
+
+
+class Micl(Section):
+    """Mutual information between ID features and outliers (OAL): its weight, the estimator and how it is fitted."""
+
+    weight: PositiveFloat
+    estimator: Literal["club", "infonce"]
+    fitting_steps: PositiveInt
+    learning_rate: PositiveFloat
+
+
+class Terms(Section):
+    """The last layer, and the loss terms beside the cross-entropy."""
+
+    head: HeadSettings = LinearSettings(kind="linear")
+    outlier_exposure: OutlierExposure | None = None
+    energy_regularization: EnergyRegularization | None = None
+    logit_distillation: LogitDistillation | None = None
+    feature_distillation: FeatureDistillation | None = None
+    micl: Micl | None = None
+
+    @property
+    def shows_outliers(self) -> bool:
+        """Some term is of outlier images in the batch."""
+        return self.outlier_exposure is not None or self.energy_regularization is not None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Some term is of the teacher."""
+        return not (self.logit_distillation is None and self.feature_distillation is None and self.micl is None)
+
+
+class Recipe(Terms):
+    """Terms, and the auxiliary images beside the ID images: shares by method, or a list of methods in equal shares."""
+
+    auxiliary: dict[str, PositiveInt] = Field(default_factory=dict)
+
+    @field_validator("auxiliary", mode="before")
+    @classmethod
+    def _equal_shares(cls, named: Any) -> Any:
+        if not isinstance(named, list):
+            return named
+        if twice := [name for name, times in Counter(map(str, named)).items() if times > 1]:
+            raise ValueError(f"{', '.join(twice)} named twice; expected NAME: SHARE of each where shares differ")
+        return dict.fromkeys(named, 1)
+
+    def counts(self, total: int) -> dict[str, int]:
+        """How many images of each auxiliary method make up a total."""
+        whole = sum(self.auxiliary.values())
+        return {method: total * share // whole for method, share in self.auxiliary.items()}
+
+    def misfit(self, has_outliers: bool, has_id_images: bool, has_parents: bool) -> str | None:
+        """What of the auxiliary images and the terms does not go together; None if all does.
+
+        Args:
+            has_outliers: some of the auxiliary images are outliers.
+            has_id_images: some are further ID images.
+            has_parents: some were made from an ID class.
+        """
+        terms = ("outlier_exposure", "energy_regularization", "micl")
+        used = [term for term in terms if getattr(self, term) is not None]
+        if has_outliers and not used:
+            return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"
+        if used and not has_outliers:
+            return f"{' and '.join(used)} without outliers; name some under auxiliary, or remove the term"
+        if used == ["micl"] and has_id_images:
+            return "micl alone shows the network no image; name outlier methods alone, or add outlier_exposure"
+        if self.micl is not None and not has_parents:
+            return "micl needs outliers made from ID classes; name a method with parents, such as boundary or mixup"
+        return None
+
+
+# a folder's name, and a key that DVC can address
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
+Recipes = Annotated[dict[RecipeName, Recipe], Field(min_length=1)]
