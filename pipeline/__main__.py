@@ -64,7 +64,7 @@ def _run(stage: str, *arguments: str) -> None:
     if stage in SHARED and (launcher := os.environ.get(LAUNCHER)):
         raise SystemExit(_launch(launcher, stage, *arguments))
     from pipeline.runtime import processes, timings
-    from pipeline.runtime.files import alone
+    from pipeline.runtime.files import stage_lock
 
     start, name = time.monotonic(), "+".join([stage, *arguments])
     if processes.count() > 1 and stage not in SHARED:
@@ -72,7 +72,7 @@ def _run(stage: str, *arguments: str) -> None:
             f"{stage}: started as {processes.count()} processes, but runs as one; start it without launcher"
         )
     processes.join()
-    with alone(name) if processes.is_first() else nullcontext():
+    with stage_lock(name) if processes.is_first() else nullcontext():
         importlib.import_module(f"pipeline.{stage}").main(*arguments)
     if processes.is_first():
         timings.record(name, time.monotonic() - start)
@@ -122,12 +122,12 @@ def _score(
         if to or detectors or force:
             raise UserError("score: --to, --detectors and --force are for --outputs; name the folder of the outputs")
         return _run("score")
-    from pipeline.score import elsewhere
+    from pipeline.score import score_external
 
     place = Path(os.path.abspath(outputs))  # noqa: PTH100  without `..`, but not beside what a link leads to
     # nobody typed the path of the tables beside the outputs, so those of an earlier run are replaced
     target, force = (to, force) if to else (place.with_name(f"{place.name}-metrics"), True)
-    elsewhere(place, target, detectors.split(",") if detectors else None, force)
+    score_external(place, target, detectors.split(",") if detectors else None, force)
     typer.echo(f"{target}: headline.json, summary.json and the other tables, see README.md")
 
 
@@ -153,13 +153,13 @@ def preset(
     if name not in PRESETS:
         raise UserError(f"preset {name!r}: unknown; expected one of {', '.join(PRESETS)}")
     from pipeline.presets import compose
-    from pipeline.runtime.files import replacing
+    from pipeline.runtime.files import atomic_write
 
     target = Path("params.yaml")
     content = target.read_text(encoding="utf-8", errors="replace") if target.is_file() else None
     if not force and content is not None and content not in map(compose, PRESETS):
         raise UserError(f"{target}: was edited; keep a copy and run again with --force to overwrite it")
-    with replacing(target) as path:
+    with atomic_write(target) as path:
         path.write_text(compose(name), encoding="utf-8")
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.artifacts import images, models
 from pipeline.artifacts.revisions import check_revision
-from pipeline.runtime.console import say
-from pipeline.runtime.files import replacing
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import pick_device
 from pipeline.settings import params
@@ -72,6 +72,6 @@ def main() -> None:
     else:
         check_revision(settings.source, settings.revision)
         model = models.load(space.AnyAutoencoder, settings.source, revision=settings.revision)
-    with replacing(MODELS / "autoencoder") as folder:
+    with atomic_write(MODELS / "autoencoder") as folder:
         model.save_pretrained(folder)
-    say(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")
+    log(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")

@@ -18,8 +18,8 @@ from accelerate.utils import set_seed
 from pipeline import methods
 from pipeline.artifacts import images, latents, models
 from pipeline.classifier.networks import Classifier, features_of
-from pipeline.runtime.console import say
-from pipeline.runtime.files import replacing
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import check_divides, is_first, pick_device
 from pipeline.runtime.resumable import fingerprint
@@ -104,14 +104,14 @@ def is_needed() -> bool:
 def main() -> None:
     if not is_needed():
         if is_first():
-            with replacing(MODELS / "diffusion") as folder:
+            with atomic_write(MODELS / "diffusion") as folder:
                 folder.mkdir()
-        say("diffusion: no method that `methods` names draws from it; nothing to train")
+        log("diffusion: no method that `methods` names draws from it; nothing to train")
         return
     settings, seed = params.read("diffusion", DiffusionSettings), params.read("seed", int)
     model, loss = train(load_data(), settings, seed)
     if is_first():
-        with replacing(MODELS / "diffusion") as folder:
+        with atomic_write(MODELS / "diffusion") as folder:
             model.save_pretrained(folder)
         CHECKPOINT.unlink(missing_ok=True)
-    say(f"diffusion: loss {loss:.3f} over the last quarter")
+    log(f"diffusion: loss {loss:.3f} over the last quarter")

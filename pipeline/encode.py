@@ -7,14 +7,14 @@ only ever decoded, to see whether a classifier flags what merely went through th
 """
 
 from pipeline.artifacts import latents, models
+from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.latents import Latents
-from pipeline.artifacts.pieces import Piece, by_file, pieces_of
-from pipeline.runtime.console import say
-from pipeline.runtime.files import replacing
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device
-from pipeline.runtime.resumable import Part, Parts, fingerprint, parts
+from pipeline.runtime.resumable import FinishedParts, Part, fingerprint, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
@@ -22,16 +22,16 @@ from pipeline.synthesis import autoencoder as space
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]
 
 
-def write(pieces: list[Piece], made: Parts) -> None:
+def write(pieces: list[Chunk], made: FinishedParts) -> None:
     """Write the latents of each set, a piece at a time."""
-    with replacing(LATENTS) as folder:
+    with atomic_write(LATENTS) as folder:
         for file, own in by_file(pieces):
             found = (_part(piece, made[i]) for i, piece in own)
             latents.write(folder / f"{file.path.stem}.arrow", found, made[0]["mean"].shape[1:])
-            say(f"encode: {file.path.stem}: {sum(file.sizes)} images")
+            log(f"encode: {file.path.stem}: {sum(file.sizes)} images")
 
 
-def _part(piece: Piece, columns: Part) -> Latents:
+def _part(piece: Chunk, columns: Part) -> Latents:
     keys, labels = piece.names()
     return Latents(keys, labels, columns["mean"], columns["std"])
 
@@ -40,7 +40,7 @@ def main() -> None:
     running = space.resolved(params.read("encode", InferenceSettings))
     size = params.read("autoencoder.size", int)
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(pick_device())
-    pieces = [piece for path in PATHS for piece in pieces_of(ImageFile(path))]
+    pieces = [piece for path in PATHS for piece in chunks_of(ImageFile(path))]
 
     def encode(i: int) -> Part:
         mean, std = space.encode(autoencoder, pieces[i].images(), size, running)
@@ -48,6 +48,6 @@ def main() -> None:
 
     inputs = fingerprint(*PATHS, MODELS / "autoencoder")
     identity = {"running": running.model_dump(), "size": size, "inputs": inputs}
-    with parts(LATENTS.with_name(".latents.parts"), identity, len(pieces), encode, "encode") as made:
+    with resumable(LATENTS.with_name(".latents.parts"), identity, len(pieces), encode, "encode") as made:
         if is_first():
             write(pieces, made)

@@ -16,8 +16,8 @@ from typing import Any
 
 from pipeline import STAGES, methods
 from pipeline.runtime.closure import ROOT, closure, digest
-from pipeline.runtime.console import say
-from pipeline.runtime.files import read_json, replacing, write_json
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import FINGERPRINTS
 from pipeline.settings import params
 from pipeline.settings.check import check
@@ -98,7 +98,7 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
             lines += [line for place in places for line in (f"{key} {place}", *listing(Path(place)))]
             if not places and key.startswith("prepare."):
                 if last is not None:
-                    say(f"fingerprint: {path} ({key}) is not there; what was made of it is taken as it is")
+                    log(f"fingerprint: {path} ({key}) is not there; what was made of it is taken as it is")
                 return last
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest() if lines else None
 
@@ -119,5 +119,5 @@ def main() -> None:
         last = read_json(path) if path.is_file() else {}
         found = fingerprint(stage, drawn, last)
         if found != last:
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 write_json(partial, found)

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import images, models, outputs
+from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
-from pipeline.artifacts.pieces import Piece, by_file, pieces_of
 from pipeline.classifier.networks import Classifier, predict
 from pipeline.classifier.scores import SCORES
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.grid import combinations, label
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_json, replacing
+from pipeline.runtime.files import atomic_write, read_json
 from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.runtime.processes import is_first, pick_device
-from pipeline.runtime.resumable import Parts, fingerprint, parts
+from pipeline.runtime.resumable import FinishedParts, fingerprint, resumable
 from pipeline.settings import params
 from pipeline.settings.infer import InferSettings
 from pipeline.training.batches import as_images
@@ -40,13 +40,13 @@ class Model:
     own: str
 
 
-def load_pieces(settings: InferSettings) -> list[Piece]:
+def load_pieces(settings: InferSettings) -> list[Chunk]:
     """The pieces of every image set: ID splits, OOD sets, and decoded ID images where the controls bring them."""
     paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
     decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
     files = [ImageFile(path) for path in [*paths, *([decoded] if decoded.exists() else [])]]
     counts = [settings.train_images if file.path == IMAGES / "train.parquet" else None for file in files]
-    return [piece for file, count in zip(files, counts, strict=True) for piece in pieces_of(file, count)]
+    return [piece for file, count in zip(files, counts, strict=True) for piece in chunks_of(file, count)]
 
 
 def scores_of(model: Classifier, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
@@ -91,9 +91,9 @@ def load_model(folder: Path) -> Model:
     return Model(name, classifier, read_json(folder / "detector.json")["score"])
 
 
-def write(found: list[Model], pieces: list[Piece], made: Parts) -> None:
+def write(found: list[Model], pieces: list[Chunk], made: FinishedParts) -> None:
     """Write the outputs of every model on every set, a piece at a time."""
-    with replacing(OUTPUTS) as target:
+    with atomic_write(OUTPUTS) as target:
         for model in found:
             for file, own in by_file(pieces):
                 parts_of = (_part(piece, made.load(i, f"{model.name} ")) for i, piece in own)
@@ -102,7 +102,7 @@ def write(found: list[Model], pieces: list[Piece], made: Parts) -> None:
             outputs.write_head(target / model.name / "head.parquet", Head(head.weight.cpu(), head.bias.cpu()))
 
 
-def _part(piece: Piece, columns: dict[str, Tensor]) -> Outputs:
+def _part(piece: Chunk, columns: dict[str, Tensor]) -> Outputs:
     logits, features = columns.pop("logits"), columns.pop("features")
     scores = {name.removeprefix("score "): values.numpy() for name, values in columns.items()}
     return Outputs(*piece.names(), logits, features, scores)
@@ -119,7 +119,7 @@ def main() -> None:
 
     inputs = fingerprint(*folders, *(file.path for file, _ in by_file(pieces)))
     identity = {"settings": settings.model_dump(), "models": [model.name for model in found], "inputs": inputs}
-    with parts(OUTPUTS.with_name(".outputs.parts"), identity, len(pieces), make, "infer") as made:
+    with resumable(OUTPUTS.with_name(".outputs.parts"), identity, len(pieces), make, "infer") as made:
         if is_first():
             write(found, pieces, made)
-    say(f"infer: {len(found)} models, {sum(len(piece.rows) for piece in pieces)} images")
+    log(f"infer: {len(found)} models, {sum(len(piece.rows) for piece in pieces)} images")

@@ -13,17 +13,19 @@ from pipeline.artifacts import images
 from pipeline.artifacts.codec import decode, encode_png, stored
 from pipeline.artifacts.images import Picture, Preprocessing
 from pipeline.artifacts.roles import OOD_ROLES, Role
-from pipeline.runtime.console import say, track
+from pipeline.runtime.console import log, track
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import replacing, sha256, write_json
+from pipeline.runtime.files import atomic_write, sha256, write_json
 from pipeline.runtime.layout import IMAGES
 from pipeline.settings import params
 from pipeline.settings.benchmarks import Record, record
 from pipeline.settings.prepare import PrepareSettings
-from pipeline.shortcuts.sets import Facts, compare, in_training
+from pipeline.shortcuts.sets import SetStatistics, compare, in_training
 from pipeline.sources import benchmarks, folder
 from pipeline.sources.collection import Collection, Item
-from pipeline.sources.preprocess import conform
+from pipeline.sources.preprocess import preprocess
+
+Statistics = dict[str, SetStatistics]  # by set
 
 
 def collect(settings: PrepareSettings, seed: int) -> tuple[Record, Collection]:
@@ -37,8 +39,8 @@ def collect(settings: PrepareSettings, seed: int) -> tuple[Record, Collection]:
     return form, folder.load(own, seed)
 
 
-def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> Iterator[Picture]:
-    """The images as the networks see them, their facts noted. One that has that form already keeps its bytes.
+def conformed(items: list[Item], form: Record, statistics: SetStatistics, measured: bool) -> Iterator[Picture]:
+    """The images as the networks see them, their statistics noted. One that has that form already keeps its bytes.
 
     Raises:
         UserError: unreadable, animated, or of more than 8 bits.
@@ -46,9 +48,9 @@ def conformed(items: list[Item], form: Record, facts: Facts, measured: bool) -> 
     for item in items:
         data = item.read()
         pixels = decode(data, item.key, convert=form.source != "digits", upright=form.source == "folder")
-        seen = conform(pixels, form.size, form.channels, form.resize)
-        facts.note(data, seen, item.label, measured)
-        facts.made_grey += len(pixels) > form.channels
+        seen = preprocess(pixels, form.size, form.channels, form.resize)
+        statistics.note(data, seen, item.label, measured)
+        statistics.made_grey += len(pixels) > form.channels
         yield Picture(item.key, stored(data, seen) if seen is pixels else encode_png(seen), item.label)
 
 
@@ -60,10 +62,10 @@ def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:
     return splits + [(f"ood/{name}", own.role, own.items) for name, own in collection.ood.items()]
 
 
-def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[dict[str, Any], dict[str, Facts]]:
-    """Write every set; gives what the manifest says of it, and its facts."""
+def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[dict[str, Any], Statistics]:
+    """Write every set; gives what the manifest says of it, and its statistics."""
     about: dict[str, Any] = {}
-    facts: dict[str, Facts] = {}
+    statistics: Statistics = {}
     preprocessing = Preprocessing(expected.resize, expected.mean, expected.std)
     sets = sets_of(collection)
     total = sum(len(items) for _, _, items in sets)
@@ -74,26 +76,26 @@ def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[
                 f"set {name}: no image; add images to its folder, or raise val_fraction or test_fraction of "
                 "prepare.folder where it is drawn"
             )
-        path, facts[name] = target / f"{name}.parquet", Facts()
+        path, statistics[name] = target / f"{name}.parquet", SetStatistics()
         ordered = images.mixed(items) if name == "train" else items
-        pictures = conformed(ordered, expected, facts[name], measured=name != "train")
+        pictures = conformed(ordered, expected, statistics[name], measured=name != "train")
         shown = (picture for picture, _ in zip(pictures, progress, strict=False))
         images.write(path, shown, collection.classes, role, preprocessing)
-        facts[name].measure()
+        statistics[name].measure()
         about[name] = {
-            "role": role, "count": len(items), "sha256": sha256(path), "pixels": facts[name].digest,
+            "role": role, "count": len(items), "sha256": sha256(path), "pixels": statistics[name].digest,
         }  # fmt: skip
-    return about, facts
+    return about, statistics
 
 
-def audit(about: dict[str, Any], facts: dict[str, Facts], expected: Record) -> None:
+def audit(about: dict[str, Any], statistics: Statistics, expected: Record) -> None:
     """Add to what the manifest says of each set: copies of training images, and what gives an OOD set away."""
     for name, own in about.items():
         if own["role"] == "id" and name != "train":
-            own["in_training"] = in_training(facts[name], facts["train"])
+            own["in_training"] = in_training(statistics[name], statistics["train"])
         for split, roles in OOD_ROLES.items():
             if own["role"] in roles:
-                own["audit"] = compare(facts[name], facts[split], facts["train"])
+                own["audit"] = compare(statistics[name], statistics[split], statistics["train"])
         if (known := expected.sets.get(name.removeprefix("ood/"))) and known.excluded:
             own["excluded"] = known.excluded
 
@@ -117,27 +119,27 @@ def check_benchmark(
     return differing
 
 
-def say_result(classes: list[str], about: dict[str, Any], facts: dict[str, Facts], differing: list[str]) -> None:
+def log_result(classes: list[str], about: dict[str, Any], statistics: Statistics, differing: list[str]) -> None:
     """What was prepared, and what to know of it."""
     counts = ", ".join(f"{name.removeprefix('ood/')} {own['count']}" for name, own in about.items())
-    say(f"prepare: {len(classes)} classes; {counts}")
-    if grey := sum(own.made_grey for own in facts.values()):
-        say(f"prepare: {grey} colour images became grey, for channels is 1")
+    log(f"prepare: {len(classes)} classes; {counts}")
+    if grey := sum(own.made_grey for own in statistics.values()):
+        log(f"prepare: {grey} colour images became grey, for channels is 1")
     for name, own in about.items():
         if copies := own.get("in_training") or own.get("audit", {}).get("in_training"):
-            say(f"warning: {name}: {copies} of {own['count']} images have the pixels of an ID training image")
+            log(f"warning: {name}: {copies} of {own['count']} images have the pixels of an ID training image")
     for difference in differing:
-        say(f"warning: partial: {difference}")
+        log(f"warning: partial: {difference}")
 
 
 def main() -> None:
     settings, seed = params.read("prepare", PrepareSettings), params.read("seed", int)
     expected, collection = collect(settings, seed)
     for note in collection.notes:
-        say(f"prepare: {note}")
-    with replacing(IMAGES) as target:
-        about, facts = write_sets(target, expected, collection)
-        audit(about, facts, expected)
+        log(f"prepare: {note}")
+    with atomic_write(IMAGES) as target:
+        about, statistics = write_sets(target, expected, collection)
+        audit(about, statistics, expected)
         differing = check_benchmark(settings, expected, collection.classes, about)
         manifest = {
             "benchmark": settings.benchmark, "title": expected.title, "partial": differing,
@@ -145,4 +147,4 @@ def main() -> None:
             "channels": expected.channels, "sets": about,
         }  # fmt: skip
         write_json(target / "manifest.json", manifest)
-    say_result(collection.classes, about, facts, differing)
+    log_result(collection.classes, about, statistics, differing)

@@ -27,8 +27,8 @@ from pipeline.evaluation import alarms
 from pipeline.reporting import figures, tables
 from pipeline.reporting.tables import Differences, Found
 from pipeline.runtime import timings
-from pipeline.runtime.console import say
-from pipeline.runtime.files import read_json, replacing
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write, read_json
 from pipeline.runtime.layout import IMAGES, METRICS, REPORT
 from pipeline.settings import params
 from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
@@ -245,10 +245,10 @@ def main() -> None:
     results = Results()
     note = "PARTIAL benchmark: not comparable with others' numbers." if results.manifest["partial"] else ""
     drawn = draw(results)
-    with replacing(REPORT) as folder:
+    with atomic_write(REPORT) as folder:
         (folder / "figures").mkdir(parents=True)
         for name, figure in drawn.items():
             (folder / "figures" / f"{name}.svg").write_text(figure, encoding="utf-8")
         (folder / "results.md").write_text(paste(results, note), encoding="utf-8")
         (folder / "index.html").write_text(page(results, note, drawn), encoding="utf-8")
-    say(f"report: {REPORT / 'index.html'}")
+    log(f"report: {REPORT / 'index.html'}")

@@ -23,12 +23,12 @@ from pipeline.artifacts.latents import Latents
 from pipeline.classifier.networks import Classifier
 from pipeline.methods import Input, MethodSettings
 from pipeline.runtime.closure import code_of
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import replacing
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import CANDIDATES, IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import fingerprint, parts, ranges
+from pipeline.runtime.resumable import fingerprint, ranges, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools
@@ -113,11 +113,11 @@ def make(name: str, settings: MethodSettings, about: dict[str, Any], digest: str
     draw = methods.load(name).method(settings, inputs)
     pieces = ranges(about["count"], settings.at_once)
     folder = CANDIDATES.with_name(f".{name}.parts")
-    with parts(folder, about, len(pieces), lambda i: draw(pieces[i]).columns(), name) as made:
+    with resumable(folder, about, len(pieces), lambda i: draw(pieces[i]).columns(), name) as made:
         if is_first():
-            with replacing(CANDIDATES / f"{name}.arrow") as path:
+            with atomic_write(CANDIDATES / f"{name}.arrow") as path:
                 candidates.write(path, Candidates.of_columns(made.whole()), digest)
-    say(f"sample: {name}: {about['count']} candidates")
+    log(f"sample: {name}: {about['count']} candidates")
 
 
 def remove_others(named: Collection[str]) -> None:
@@ -134,7 +134,7 @@ def main() -> None:
         about = identity(name, settings, getattr(settings, "count", per_method), inputs)
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         if candidates.made_from(CANDIDATES / f"{name}.arrow") == digest:
-            say(f"sample: {name}: taken over")
+            log(f"sample: {name}: taken over")
         else:
             work.append((name, settings, about, digest))
     wait()  # until every process has looked

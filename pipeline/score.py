@@ -18,10 +18,10 @@ from pipeline.evaluation.alarms import of_results
 from pipeline.evaluation.curves import curves
 from pipeline.evaluation.scoring import score_model
 from pipeline.evaluation.statistics import differences
-from pipeline.runtime.console import say, track
+from pipeline.runtime.console import log, track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_json, replacing, write_json
+from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import METRICS, OUTPUTS
 from pipeline.settings import params
 from pipeline.settings.score import ScoreSettings
@@ -94,7 +94,7 @@ def collect(
         for name, used in scored.chosen.items():
             chosen.setdefault(name, {}).setdefault(recipe, []).append(used)
     if theirs and given:
-        say(f"score: columns of the outputs that are taken for scores: {', '.join(sorted(given))}")
+        log(f"score: columns of the outputs that are taken for scores: {', '.join(sorted(given))}")
     together = pd.concat(scores, ignore_index=True)
     categories = dict.fromkeys(("recipe", "set", "role"), "category")
     return {"scores": together.astype(categories), "accuracies": pd.DataFrame(accuracies)}, chosen
@@ -134,31 +134,31 @@ def evaluate(folder: Path, recipes: list[str] | None, settings: ScoreSettings, t
     }
     compared = compare(scores, settings.resamples)
     for name, content in tables.items():
-        with replacing(target / f"{name}.json") as path:
+        with atomic_write(target / f"{name}.json") as path:
             write_json(path, content)
     for name, frame in {"scores": scores, "seeds": measured, **compared}.items():
-        with replacing(target / f"{name}.parquet") as path:
+        with atomic_write(target / f"{name}.parquet") as path:
             frame.to_parquet(path, index=False)
     for name, points in curves(scores, choice["detector"]).items():
-        with replacing(target / f"{name}.csv") as path:
+        with atomic_write(target / f"{name}.csv") as path:
             points.to_csv(path, index=False, float_format="%.5f")
     for alarm in of_results(tables["summary"], measured):
-        say(f"warning: {alarm}")
+        log(f"warning: {alarm}")
     return tables
 
 
-def say_results(summary: dict[str, Any], detectors: list[str]) -> None:
+def log_results(summary: dict[str, Any], detectors: list[str]) -> None:
     """A line for each recipe and detector."""
     for recipe, entry in summary.items():
         for detector in detectors:
             best = entry[detector]
-            say(f"score: {recipe}: {detector}: " + (", ".join(
+            log(f"score: {recipe}: {detector}: " + (", ".join(
                 f"{group} AUROC {best[group]['auroc']['mean']:.1f} FPR95 {best[group]['fpr95']['mean']:.1f}"
                 for group in ("near", "far") if group in best
             ) or "no OOD test set; name some under prepare.folder.near and prepare.folder.far"))  # fmt: skip
 
 
-def elsewhere(folder: Path, target: Path, names: list[str] | None, force: bool) -> None:
+def score_external(folder: Path, target: Path, names: list[str] | None, force: bool) -> None:
     """Score somebody's outputs, see artifacts/outputs.py for their form.
 
     Args:
@@ -176,9 +176,9 @@ def elsewhere(folder: Path, target: Path, names: list[str] | None, force: bool) 
         settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
     with place.writing() as tables:
         summary = evaluate(folder, None, settings, tables)["summary"]
-    say_results(summary, list(next(iter(summary.values()))))
+    log_results(summary, list(next(iter(summary.values()))))
 
 
 def main() -> None:
     tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", ScoreSettings), METRICS)
-    say_results(tables["summary"], [tables["choice"]["detector"]])
+    log_results(tables["summary"], [tables["choice"]["detector"]])

@@ -24,11 +24,11 @@ from pipeline.artifacts.packing import Packed, pack
 from pipeline.artifacts.pictures import contact_sheet, map_of
 from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.classifier.networks import Classifier
-from pipeline.runtime.console import say, track
-from pipeline.runtime.files import replacing_together, sha256
+from pipeline.runtime.console import log, track
+from pipeline.runtime.files import atomic_write_together, sha256
 from pipeline.runtime.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.runtime.processes import is_first, pick_device
-from pipeline.runtime.resumable import fingerprint, parts, ranges
+from pipeline.runtime.resumable import fingerprint, ranges, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools, base_of, corrections_of
@@ -84,7 +84,7 @@ def judging(pool: str, source: Source) -> Iterator[Judged]:
         return vars(made) | vars(source.judge.evidence(made.pixels, made.raw_latents))
 
     identity = [pool, fingerprint(path), source.identity]
-    with parts(JUDGED / pool, identity, len(pieces), make, pool) as kept:
+    with resumable(JUDGED / pool, identity, len(pieces), make, pool) as kept:
         columns = kept.whole()
         rendered = Images(**{field: columns.pop(field) for field in Images.__dataclass_fields__})
         evidence = filters.Evidence(**columns)
@@ -140,7 +140,7 @@ def document(packed: Packed, folder: Path, groups: list[Judged], source: Source,
     about["quality"] = inspection.measure_quality(source.teacher, source.train_set, source.val_set, groups)
     packed.document(folder, about)
     counts = ", ".join(f"{judged.method} {len(packed.chosen[judged.method])}" for judged in groups)
-    say(f"shards: {packed.name}: {counts or 'none named'}")
+    log(f"shards: {packed.name}: {counts or 'none named'}")
 
 
 def draw_map(path: Path, source: Source, groups: list[Judged], chosen: dict[str, list[int]]) -> None:
@@ -161,7 +161,7 @@ def write_outliers(groups: list[Judged], source: Source, decoded_val: Tensor) ->
     settings = source.settings
     for judged in groups:
         check_unlike_id(judged, judged.choose(settings.per_method), source.limits, settings.max_id_like)
-    with replacing_together(OUTLIERS) as folder:
+    with atomic_write_together(OUTLIERS) as folder:
         packed = pack(folder, "outliers", groups, settings.per_method, settings.per_shard)
         if is_first():
             document(packed, folder, groups, source, decoded_val)
@@ -171,7 +171,7 @@ def write_outliers(groups: list[Judged], source: Source, decoded_val: Tensor) ->
 
 def write_controls(groups: list[Judged], source: Source, decoded_val: Tensor) -> None:
     """Pack the controls, and the decoded test images."""
-    with replacing_together(CONTROLS) as folder:
+    with atomic_write_together(CONTROLS) as folder:
         packed = pack(folder, "controls", groups, source.settings.per_method, source.settings.per_shard)
         if is_first():
             document(packed, folder, groups, source, decoded_val)

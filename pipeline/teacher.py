@@ -14,8 +14,8 @@ from pipeline.artifacts.revisions import check_revision
 from pipeline.classifier.fitting import Run, build_classifier, loader, train_classifier
 from pipeline.classifier.networks import Classifier, accuracy, load_pretrained, predict
 from pipeline.classifier.objective import Objective
-from pipeline.runtime.console import say
-from pipeline.runtime.files import replacing_together
+from pipeline.runtime.console import log
+from pipeline.runtime.files import atomic_write_together
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import is_first
 from pipeline.runtime.resumable import fingerprint
@@ -51,7 +51,7 @@ def main() -> None:
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
     data = loader(settings, train_file, settings.batch)
     checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.pretrained_seeds)}
-    with replacing_together(MODELS / "teacher") as folder:
+    with atomic_write_together(MODELS / "teacher") as folder:
         for own, checkpoint in checkpoints.items():
             model = train(own, settings, train_file, data, checkpoint)
             if not is_first():
@@ -61,6 +61,6 @@ def main() -> None:
             if own in settings.pretrained_seeds:
                 model.save_pretrained(folder / "pretrained" / f"s{own}")
             right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
-            say(f"teacher: seed {own}: {right:.1%} of validation images right")
+            log(f"teacher: seed {own}: {right:.1%} of validation images right")
     for checkpoint in checkpoints.values():
         checkpoint.unlink(missing_ok=True)

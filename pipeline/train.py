@@ -28,9 +28,9 @@ from pipeline.classifier.networks import Classifier, accuracy, load_weights, pre
 from pipeline.classifier.objective import Objective
 from pipeline.classifier.scores import SCORES
 from pipeline.runtime.closure import code_of
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError, like
-from pipeline.runtime.files import read_json, replacing, write_json
+from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import fingerprint
@@ -51,7 +51,7 @@ ELSEWHERE = {
 }  # that decide no training
 
 
-class Common:
+class TrainingInputs:
     """What all trainings have in common, loaded when it is first asked for."""
 
     def __init__(self, settings: TrainSettings):
@@ -126,7 +126,7 @@ def select(recipe: Recipe, settings: TrainSettings, name: str) -> Selection | No
     return selection
 
 
-def plan(name: str, recipe: Recipe, common: Common) -> list[Training]:
+def plan(name: str, recipe: Recipe, common: TrainingInputs) -> list[Training]:
     """The trainings of a recipe, a seed each.
 
     Raises:
@@ -162,7 +162,7 @@ def partner_bank(selection: Selection, teacher: Classifier, batch: int) -> Partn
     return PartnerBank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
 
 
-def train(one: Training, common: Common) -> Classifier:
+def train(one: Training, common: TrainingInputs) -> Classifier:
     """Train a classifier, its curves on disk as they grow."""
     settings, recipe, selection = common.settings, one.recipe, one.selection
     loaders = [common.id_images]
@@ -199,12 +199,12 @@ def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str
     return found, accuracy(logits, val_set.labels)
 
 
-def save(model: Classifier, one: Training, common: Common) -> float:
+def save(model: Classifier, one: Training, common: TrainingInputs) -> float:
     """Write a trained model's folder; returns its accuracy on ID validation images."""
     threshold, right = detector(model, common.val_set, common.settings.batch)
     about = {"recipe": one.name, "seed": one.seed, "settings": one.recipe.model_dump(exclude_none=True)}
     form = (model.resize, model.size, model.channels)
-    with replacing(one.folder) as folder:
+    with atomic_write(one.folder) as folder:
         model.save_pretrained(folder)
         write_json(folder / "detector.json", threshold)
         write_json(folder / "training.json", {"made_from": one.digest})
@@ -213,13 +213,13 @@ def save(model: Classifier, one: Training, common: Common) -> float:
     return right
 
 
-def make(one: Training, common: Common) -> None:
+def make(one: Training, common: TrainingInputs) -> None:
     """Train a classifier and write it."""
     model = train(one, common)
     if is_first():
         right = save(model, one, common)
         one.checkpoint.unlink(missing_ok=True)
-        say(f"train: {one.name} seed {one.seed}: {right:.1%} of validation images right")
+        log(f"train: {one.name} seed {one.seed}: {right:.1%} of validation images right")
     wait()
 
 
@@ -250,12 +250,12 @@ def chosen(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[str]:
 
 def main(*names: str) -> None:
     recipes = params.read("recipes", Recipes)
-    common = Common(params.read("train", TrainSettings))
+    common = TrainingInputs(params.read("train", TrainSettings))
     trainings = [one for name in chosen(recipes, names) for one in plan(name, recipes[name], common)]
     left = [one for one in trainings if not one.is_done]
     wait()  # until every process has looked
     if done := len(trainings) - len(left):
-        say(f"train: {done} of {len(trainings)} classifiers are taken over")
+        log(f"train: {done} of {len(trainings)} classifiers are taken over")
     for one in left:
         make(one, common)
     if is_first():

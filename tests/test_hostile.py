@@ -517,7 +517,7 @@ PARQUET: dict[str, tuple[Callable[[pa.Table], pa.Table] | bytes, str]] = {
 
 @pytest.mark.parametrize("name", PARQUET)
 def test_outputs(name: str, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
-    from pipeline.score import elsewhere
+    from pipeline.score import score_external
 
     (tmp_path / "params.yaml").write_text("score: {detectors: {msp: {}, knn: {k: 3}}, resamples: 0}\n")
     folder = given_outputs(tmp_path / "given")
@@ -528,7 +528,7 @@ def test_outputs(name: str, tmp_path: Path, fault: Callable[[str, str, str], Non
         else:
             pq.write_table(change(pq.read_table(path)), path)
     with pytest.raises(UserError) as error:
-        elsewhere(folder, tmp_path / "out", None, force=False)
+        score_external(folder, tmp_path / "out", None, force=False)
     assert words in str(error.value)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
     fault("outputs of a model", name, str(error.value))
@@ -559,27 +559,27 @@ READ: dict[str, Callable[[pa.Table], pa.Table]] = {
 
 @pytest.mark.parametrize("name", READ)
 def test_outputs_of_other_writers(name: str, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
-    from pipeline.score import elsewhere
+    from pipeline.score import score_external
 
     (tmp_path / "params.yaml").write_text("score: {detectors: {msp: {}}, resamples: 0}\n")
     given = given_outputs(tmp_path / "given")
-    elsewhere(given, tmp_path / "plain", None, force=False)
+    score_external(given, tmp_path / "plain", None, force=False)
     for path in given.rglob("*.parquet"):
         pq.write_table(READ[name](pq.read_table(path)), path)
-    elsewhere(given, tmp_path / "changed", None, force=False)
+    score_external(given, tmp_path / "changed", None, force=False)
     plain, changed = ((tmp_path / name / "summary.json").read_text() for name in ("plain", "changed"))
     assert plain == changed
     fault("outputs of a model", name, "the same tables")
 
 
 def test_columns_that_are_taken_for_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.score import elsewhere
+    from pipeline.score import score_external
 
     (tmp_path / "params.yaml").write_text("score: {detectors: {msp: {}}, resamples: 0}\n")
     for path in given_outputs(tmp_path / "given").rglob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(table.append_column("mine", pa.array(range(len(table)))), path)
-    elsewhere(tmp_path / "given", tmp_path / "out", None, force=False)
+    score_external(tmp_path / "given", tmp_path / "out", None, force=False)
     assert "columns of the outputs that are taken for scores: mine" in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ from pipeline.artifacts.images import load
 from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.presets import compose
 from pipeline.runtime.errors import UserError
-from pipeline.shortcuts.sets import Facts, compare
+from pipeline.shortcuts.sets import SetStatistics, compare
 from pipeline.sources.benchmarks import Record
 from pipeline.sources.collection import Item
 
@@ -28,7 +28,7 @@ FORM = Record(title="", source="folder", resize=16, size=16, channels=3)
 
 
 def conformed(data: bytes, form: Record = FORM) -> bytes:
-    [picture] = prepare.conformed([Item("k", 0, lambda: data)], form, Facts(), measured=True)
+    [picture] = prepare.conformed([Item("k", 0, lambda: data)], form, SetStatistics(), measured=True)
     return picture.data
 
 
@@ -146,8 +146,8 @@ def test_two_sets_of_one_name(workplace: Path) -> None:
         prepare.main()
 
 
-def facts(images: list[np.ndarray], files: list[bytes] | None = None) -> Facts:
-    found = Facts()
+def facts(images: list[np.ndarray], files: list[bytes] | None = None) -> SetStatistics:
+    found = SetStatistics()
     for i, pixels in enumerate(images):
         found.note(files[i] if files else encode_png(pixels), pixels, 0, measured=True)
     found.measure()
@@ -164,13 +164,13 @@ def test_the_audit_sees_copies_colour_codec_size_and_statistics() -> None:
     assert found["grey"] == [pytest.approx(100 * 20 / 22, abs=0.01), 0.0]
     assert found["files"] == ["JPEG 16x16", "PNG 16x16"]
     assert found["statistics"]["contrast"] > 90 and found["statistics"]["colourfulness"] > 90
-    same: Any = compare(facts(known), facts(known), Facts())
+    same: Any = compare(facts(known), facts(known), SetStatistics())
     assert set(same["statistics"].values()) == {50.0}
 
 
 def test_the_digest_is_of_pixels_labels_and_order_and_not_of_the_codec() -> None:
     images = [np.full((3, 16, 16), value, dtype=np.uint8) for value in (10, 20)]
-    first, again, other = Facts(), Facts(), Facts()
+    first, again, other = SetStatistics(), SetStatistics(), SetStatistics()
     for i, one in enumerate(images):
         first.note(encode_png(one), one, i, measured=False)
         again.note(b"", one, i, measured=False)

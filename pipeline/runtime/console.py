@@ -14,7 +14,7 @@ PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no termina
 _shown = threading.Lock()  # held by the loop that is shown
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Print one line, flushed, so that it stands in order with a child process's lines."""
     if is_first():
         print(message, flush=True)
@@ -55,6 +55,6 @@ def _plain(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         now = time.monotonic()
         if done and now - shown >= PLAIN_INTERVAL:  # nothing is known of the pace before the first is done
             left = (now - start) / done * (total - done)
-            say(f"{description}: {done}/{total}, about {left:.0f} s left")
+            log(f"{description}: {done}/{total}, about {left:.0f} s left")
             shown = now
         yield item

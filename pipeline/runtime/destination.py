@@ -1,7 +1,7 @@
 """Where a command writes what a user asked for: nothing that is there is lost.
 
-Stages replace their own outputs (`files.replacing`). A path that somebody types may hold anything: it has to be free,
-or an empty folder, or, with --force, an earlier output of the same kind, every file of which is known.
+Stages replace their own outputs (`files.atomic_write`). A path that somebody types may hold anything: it has to be
+free, or an empty folder, or, with --force, an earlier output of the same kind, every file of which is known.
 """
 
 import os

@@ -63,7 +63,7 @@ def _partial(target: Path) -> Path:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or folder to; rename it to `target` at the end.
 
     For the outputs of stages, under `layout.OWN`: what is at `target` goes. A path that a user types is for
@@ -91,11 +91,11 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_together(target: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder that all processes of a stage write their own files to; yields it empty."""
+def atomic_write_together(target: Path) -> Iterator[Path]:
+    """As `atomic_write`, for a folder that all processes of a stage write their own files to; yields it empty."""
     with ExitStack() as stack:
         if is_first():
-            stack.enter_context(replacing(target)).mkdir()
+            stack.enter_context(atomic_write(target)).mkdir()
         wait()
         yield _partial(target)
         wait()
@@ -103,7 +103,7 @@ def replacing_together(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
+def stage_lock(name: str) -> Iterator[None]:
     """Hold a lock of this checkout, so that two runs of a stage do not write over each other.
 
     Raises:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.runtime.console import track
-from pipeline.runtime.files import replacing, sha256
+from pipeline.runtime.files import atomic_write, sha256
 from pipeline.runtime.processes import is_first, share, wait
 
 Part = dict[str, Tensor]  # columns by name, of equal length
@@ -26,7 +26,7 @@ def fingerprint(*folders: Path) -> list[str]:
     return [sha256(path) for path in paths if path.is_file()]
 
 
-class Parts:
+class FinishedParts:
     """Finished parts on disk, in order; one is in memory at a time."""
 
     def __init__(self, paths: list[Path]):
@@ -48,9 +48,9 @@ class Parts:
 
 
 @contextmanager
-def parts(
+def resumable(
     folder: Path, identity: Any, count: int, make: Callable[[int], Mapping[str, Tensor]], description: str
-) -> Iterator[Parts]:
+) -> Iterator[FinishedParts]:
     """Make parts 0..count-1, or take over those that an earlier run with the same identity finished.
 
     Every process makes its share, and all of them see all parts. The result is that of an undisturbed run of one
@@ -70,10 +70,10 @@ def parts(
     own = share(range(count))
     for i in track(own, description, len(own)):
         if not paths[i].exists():
-            with replacing(paths[i]) as partial:
+            with atomic_write(paths[i]) as partial:
                 save_file({name: column.contiguous() for name, column in make(i).items()}, partial)
     wait()
-    yield Parts(paths)
+    yield FinishedParts(paths)
     wait()
     if is_first():
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,7 @@ from pipeline.runtime.console import printable
 from pipeline.runtime.destination import Destination, Kind
 from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier, judge
-from pipeline.sources.preprocess import conform
+from pipeline.sources.preprocess import preprocess
 from pipeline.sources.walk import Found, walk
 from pipeline.training.batches import as_images
 from pipeline.training.loaders import ahead
@@ -89,7 +89,7 @@ def _read(path: Path, classifier: Classifier) -> np.ndarray | str:
         return "not a file, or a link that leads nowhere"
     try:
         pixels = decode(path.read_bytes(), path.name, convert=True, upright=True)
-        return conform(pixels, classifier.size, classifier.channels, classifier.resize)
+        return preprocess(pixels, classifier.size, classifier.channels, classifier.resize)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     except UserError as error:

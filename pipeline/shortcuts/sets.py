@@ -19,7 +19,7 @@ AT_A_TIME = 500  # images measured together
 
 
 @dataclass
-class Facts:
+class SetStatistics:
     """What is noted of each image of a set as it passes.
 
     Attributes:
@@ -66,12 +66,12 @@ class Facts:
             self._waiting.clear()
 
 
-def in_training(own: Facts, train: Facts) -> int:
+def in_training(own: SetStatistics, train: SetStatistics) -> int:
     """Number of images, up to copies among themselves, whose pixels an ID training image has too."""
     return len(set(own.pixels) & set(train.pixels))
 
 
-def compare(own: Facts, reference: Facts, train: Facts) -> dict[str, object]:
+def compare(own: SetStatistics, reference: SetStatistics, train: SetStatistics) -> dict[str, object]:
     """What sets an OOD set apart from an ID set without a look at what it shows.
 
     Returns:

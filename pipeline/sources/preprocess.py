@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 
-def conform(pixels: np.ndarray, size: int, channels: int, resize: int | None = None) -> np.ndarray:
+def preprocess(pixels: np.ndarray, size: int, channels: int, resize: int | None = None) -> np.ndarray:
     """1 or 3 channels, shorter side resized (bilinear, antialiased), centre crop; unchanged if it is so already.
 
     Matches OpenOOD's test preprocessing (evaluation_api/preprocessor.py: convert, resize, centre crop). Colour becomes

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from pipeline.artifacts.chunks import evenly
 from pipeline.artifacts.dataset_json import Diversity, Separation
 from pipeline.artifacts.images import ImageSet
-from pipeline.artifacts.pieces import evenly
 from pipeline.classifier.networks import Classifier, predict
 from pipeline.runtime.console import track
 from pipeline.shortcuts import audit

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.runtime.files import replacing
+from pipeline.runtime.files import atomic_write
 
 
 class Stateful(Protocol):
@@ -44,7 +44,7 @@ class Checkpoint:
             tensors["random on the device"] = torch.cuda.get_rng_state()
         states = {name: _pack(part.state_dict(), tensors) for name, part in {**parts, **self.extra}.items()}
         content = {"identity": self.identity, "step": step, "history": history, "states": states}
-        with replacing(self.path) as partial:
+        with atomic_write(self.path) as partial:
             save_file(tensors, partial, metadata={"content": json.dumps(content)})
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, list[dict[str, float]]]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_json, replacing, write_json
+from pipeline.runtime.files import atomic_write, read_json, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_finished_write_replaces_the_target() -> None:
     target = Path("data/deep/set")
     for content in ("old", "new"):
-        with replacing(target) as partial:
+        with atomic_write(target) as partial:
             partial.mkdir()
             (partial / content).write_text(content)
     assert [path.name for path in target.iterdir()] == ["new"]
@@ -25,7 +25,7 @@ def test_a_finished_write_replaces_the_target() -> None:
 def test_a_failed_write_leaves_the_target_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(error), replacing(target) as partial:
+    with pytest.raises(error), atomic_write(target) as partial:
         partial.write_text("half")
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -36,7 +36,7 @@ def test_what_a_killed_run_left_is_not_taken_over(tmp_path: Path) -> None:
     stale = tmp_path / "data/.set.partial"
     stale.mkdir(parents=True)
     (stale / "stale").write_text("x")
-    with replacing(tmp_path / "data/set") as partial:
+    with atomic_write(tmp_path / "data/set") as partial:
         partial.mkdir()
         (partial / "fresh").write_text("y")
     assert [path.name for path in (tmp_path / "data/set").iterdir()] == ["fresh"]
@@ -50,7 +50,7 @@ def test_a_folder_that_is_not_the_pipelines_is_never_removed(tmp_path: Path, tar
     (tmp_path / "mine/precious.txt").write_text("x")
     (tmp_path / "link").symlink_to("mine")
     try:
-        with replacing(Path(target)) as partial:
+        with atomic_write(Path(target)) as partial:
             partial.mkdir() if kind == "folder" else partial.write_text("y")
     except UserError as error:
         assert "never removed" in str(error)
@@ -61,7 +61,7 @@ def test_outputs_that_lie_on_another_disk_are_still_the_pipelines(tmp_path: Path
     (tmp_path / "disk/set").mkdir(parents=True)
     (tmp_path / "disk/set/old").write_text("x")
     (tmp_path / "data").symlink_to("disk")
-    with replacing(Path("data/set")) as partial:
+    with atomic_write(Path("data/set")) as partial:
         partial.mkdir()
         (partial / "new").write_text("y")
     assert [path.name for path in (tmp_path / "disk/set").iterdir()] == ["new"]
@@ -69,7 +69,7 @@ def test_outputs_that_lie_on_another_disk_are_still_the_pipelines(tmp_path: Path
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / "file" / "set") as partial:
+    with pytest.raises(UserError, match="cannot be written"), atomic_write(tmp_path / "file" / "set") as partial:
         partial.mkdir()
 
 

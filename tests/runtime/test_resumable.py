@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.runtime.resumable import Part, fingerprint, parts, ranges
+from pipeline.runtime.resumable import Part, fingerprint, ranges, resumable
 
 
 class Killed(BaseException):
@@ -21,10 +21,10 @@ def test_a_killed_run_goes_on_at_the_first_unfinished_part(tmp_path: Path) -> No
         return {"value": torch.full((2,), float(i)), "row": torch.tensor([i])}
 
     folder = tmp_path / "parts"
-    with pytest.raises(Killed), parts(folder, {"seed": 0}, 5, make, "test"):
+    with pytest.raises(Killed), resumable(folder, {"seed": 0}, 5, make, "test"):
         raise AssertionError("not all parts are there")
     assert made == [0, 1, 2, 3]
-    with parts(folder, {"seed": 0}, 5, make, "test") as found:
+    with resumable(folder, {"seed": 0}, 5, make, "test") as found:
         assert made == [0, 1, 2, 3, 3, 4]
         assert torch.equal(found.whole()["value"], torch.arange(5.0).repeat_interleave(2))
         assert [int(found[i]["row"]) for i in range(5)] == list(range(5))
@@ -39,16 +39,16 @@ def test_parts_stay_where_their_use_was_killed(tmp_path: Path) -> None:
         made.append(i)
         return {"x": torch.zeros(1)}
 
-    with pytest.raises(Killed), parts(tmp_path / "parts", {}, 3, make, "test"):
+    with pytest.raises(Killed), resumable(tmp_path / "parts", {}, 3, make, "test"):
         raise Killed
-    with parts(tmp_path / "parts", {}, 3, make, "test"):
+    with resumable(tmp_path / "parts", {}, 3, make, "test"):
         assert made == [0, 1, 2]
 
 
 def test_parts_of_another_identity_are_not_taken_over(tmp_path: Path) -> None:
-    with pytest.raises(Killed), parts(tmp_path / "parts", {"seed": 0}, 3, lambda i: {"x": torch.zeros(1)}, "test"):
+    with pytest.raises(Killed), resumable(tmp_path / "parts", {"seed": 0}, 3, lambda i: {"x": torch.zeros(1)}, "test"):
         raise Killed
-    with parts(tmp_path / "parts", {"seed": 1}, 3, lambda i: {"x": torch.ones(1)}, "test") as found:
+    with resumable(tmp_path / "parts", {"seed": 1}, 3, lambda i: {"x": torch.ones(1)}, "test") as found:
         assert torch.equal(found.whole()["x"], torch.ones(3))
 
 

@@ -29,7 +29,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json
 from pipeline.serving import open_set, predict
 from pipeline.serving.resize import Preprocess
-from pipeline.sources.preprocess import conform
+from pipeline.sources.preprocess import preprocess
 from tests.conftest import ROOT
 
 LINEAR, COSFACE = {"kind": "linear"}, {"kind": "cosface", "scale": 30.0, "margin": 0.35}
@@ -75,7 +75,7 @@ def test_predictions_are_the_models_own(model: Path, photos: Path) -> None:
     assert status == 0 and len(rows) == 7
     for row in rows:
         pixels = np.moveaxis(np.asarray(Image.open(row["path"])), -1, 0)
-        images = torch.from_numpy(conform(pixels, 16, 3).copy())[None] / 255
+        images = torch.from_numpy(preprocess(pixels, 16, 3).copy())[None] / 255
         probabilities = classifier(images)[0].softmax(dim=1)[0]
         assert row["class"] == classifier.classes[int(probabilities.argmax())]
         assert row["confidence"] == pytest.approx(float(probabilities.max()), abs=1e-5)
@@ -248,7 +248,7 @@ def test_preprocessing_as_tensors_is_pillows_to_the_last_bit(
 ) -> None:
     size = max(1, resize - cut)
     photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    expected = torch.from_numpy(conform(np.moveaxis(photo, -1, 0), size, channels, resize).copy()) / 255
+    expected = torch.from_numpy(preprocess(np.moveaxis(photo, -1, 0), size, channels, resize).copy()) / 255
     found = Preprocess(resize, size, channels)(torch.from_numpy(photo)[None])[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 

@@ -20,7 +20,7 @@ from pipeline.artifacts.images import ImageFile, load
 from pipeline.classifier.networks import Classifier
 from pipeline.runtime.errors import UserError
 from pipeline.sources import benchmarks
-from pipeline.sources.preprocess import conform
+from pipeline.sources.preprocess import preprocess
 
 OPENOOD = ("cifar10", "cifar100", "imagenet200", "imagenet1k")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -72,7 +72,7 @@ def test_preprocessing_is_openood_s_to_the_last_bit(resize: int, size: int) -> N
         v2.Resize(resize, v2.InterpolationMode.BILINEAR), v2.CenterCrop(size), v2.PILToTensor(),
         v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std),
     ])  # fmt: skip
-    ours = torch.from_numpy(conform(golden(), size, 3, resize).copy())
+    ours = torch.from_numpy(preprocess(golden(), size, 3, resize).copy())
     model = Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], size, 3, mean, std, resize)
     seen: list[torch.Tensor] = []
     model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -82,7 +82,7 @@ def test_preprocessing_is_openood_s_to_the_last_bit(resize: int, size: int) -> N
 
 def test_preprocessing_has_not_changed() -> None:
     """The golden tensor: uint8 pixels of the image above, as Pillow 12 makes them."""
-    found = conform(golden(), 32, 3, 32)
+    found = preprocess(golden(), 32, 3, 32)
     assert found.shape == (3, 32, 32)
     assert found[:, ::8, ::8].tolist() == GOLDEN
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import images
+from pipeline.artifacts.chunks import by_file, by_group, chunks_of, evenly
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import ImageFile, Picture, Preprocessing
-from pipeline.artifacts.pieces import by_file, by_group, evenly, pieces_of
 
 
 def write_set(path: Path, pixels: torch.Tensor) -> ImageFile:
@@ -34,7 +34,7 @@ def test_rows_of_a_set_as_rows_of_its_row_groups(sizes: list[int], data: st.Data
 def test_the_pieces_of_a_set(count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "ROW_GROUP", 4)
     pixels = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8)
-    pieces = pieces_of(write_set(tmp_path / "set.parquet", pixels), count)
+    pieces = chunks_of(write_set(tmp_path / "set.parquet", pixels), count)
     rows = evenly(min(count or 10, 10), 10)
     assert torch.equal(torch.cat([piece.images() for piece in pieces]), pixels[rows])
     keys, labels = zip(*(piece.names() for piece in pieces), strict=True)
@@ -46,7 +46,7 @@ def test_the_pieces_of_a_set(count: int | None, tmp_path: Path, monkeypatch: pyt
 def test_pieces_by_file_keep_their_places_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "ROW_GROUP", 4)
     files = [write_set(tmp_path / f"{n}.parquet", torch.zeros(n, 1, 8, 8, dtype=torch.uint8)) for n in (9, 3)]
-    pieces = [piece for file in files for piece in pieces_of(file)]
+    pieces = [piece for file in files for piece in chunks_of(file)]
     found = list(by_file(pieces))
     assert [file for file, _ in found] == files
     assert [[i for i, _ in own] for _, own in found] == [[0, 1, 2], [3]]

@@ -10,7 +10,7 @@ from pipeline.artifacts.images import ImageFile
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Some rows of one row group of an image set."""
 
     file: ImageFile
@@ -27,14 +27,14 @@ class Piece:
         return [keys[row] for row in self.rows.tolist()], labels[self.rows]
 
 
-def pieces_of(file: ImageFile, count: int | None = None) -> list[Piece]:
+def chunks_of(file: ImageFile, count: int | None = None) -> list[Chunk]:
     """The pieces of a set, or of `count` of its images at even distances where it has more."""
     total = sum(file.sizes)
     rows = evenly(min(count or total, total), total)
-    return [Piece(file, group, own) for group, own in enumerate(by_group(file.sizes, rows)) if len(own)]
+    return [Chunk(file, group, own) for group, own in enumerate(by_group(file.sizes, rows)) if len(own)]
 
 
-def by_file(pieces: Sequence[Piece]) -> Iterator[tuple[ImageFile, list[tuple[int, Piece]]]]:
+def by_file(pieces: Sequence[Chunk]) -> Iterator[tuple[ImageFile, list[tuple[int, Chunk]]]]:
     """Each file of a list of pieces, with its pieces and their places in the list."""
     for file in dict.fromkeys(piece.file for piece in pieces):
         yield file, [(i, piece) for i, piece in enumerate(pieces) if piece.file is file]
