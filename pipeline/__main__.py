@@ -164,15 +164,29 @@ def preset(
     typer.echo(f"{target}: preset {name}; now run `dvc repro`")
 
 
-Model = Annotated[str, typer.Option(help="a model's folder, or its id on the Hugging Face Hub", parser=_at_home)]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="a model's folder, or its id on the Hugging Face Hub; otherwise `shipped` of params.yaml", parser=_at_home
+    ),
+]
 Revision = Annotated[str | None, typer.Option(help="the 40-digit commit of a model from the Hub")]
-OURS = "data/models/recipes/penumbra/s0"
+
+
+def _shipped() -> str:
+    """The folder of the classifier that is used where none is named: the shipped recipe's, of the first seed."""
+    from pipeline.runtime.layout import CLASSIFIERS
+    from pipeline.settings import params
+
+    if not params.PARAMS.is_file():
+        raise UserError("no params.yaml here that says which classifier is meant; name one with --model")
+    return str(CLASSIFIERS / params.read("shipped", str) / f"s{params.read('train.seeds', list[int])[0]}")
 
 
 @app.command()
 def predict(
     paths: Annotated[list[str], typer.Argument(help="image files, folders or globs", parser=_at_home)],
-    model: Model = OURS,
+    model: Model = None,
     revision: Revision = None,
     batch: Annotated[int, typer.Option(min=1, help="images in memory")] = 64,
     json: Annotated[bool, typer.Option("--json", help="a JSON object a line")] = False,
@@ -190,7 +204,7 @@ def predict(
     from pipeline.serving import predict as serving
     from pipeline.sources.walk import CLOSED
 
-    inputs = [Path(path) for path in paths]
+    inputs, model = [Path(path) for path in paths], model or _shipped()
     target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
     found = serving.find(paths)
     if found.left_out:
@@ -214,7 +228,7 @@ def predict(
 @app.command()
 def export(
     to: Annotated[Path, typer.Argument(help="the ONNX file to write")],
-    model: Model = OURS,
+    model: Model = None,
     revision: Revision = None,
     force: Force = False,
 ) -> None:
@@ -225,6 +239,7 @@ def export(
     from pipeline.serving.export import export as write
 
     check_packages()
+    model = model or _shipped()
     target = destination(to, CLASSIFIER, [Path(model)], force)
     difference = write(open_set.load(model, revision), target)
     typer.echo(f"{to}: says what the model says, to {difference:.1g}")
@@ -232,12 +247,12 @@ def export(
 
 @app.command("push")
 def push_model(
-    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = OURS
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = None
 ) -> None:
     """Upload a trained model to the Hugging Face Hub; prints the commit that others pin."""
     from pipeline.artifacts.models import push as upload
 
-    typer.echo(f"{repository}: commit {upload(Path(model), repository)}")
+    typer.echo(f"{repository}: commit {upload(Path(model or _shipped()), repository)}")
 
 
 sharing = typer.Typer(help="Check, show, merge, upload and download outlier datasets.", no_args_is_help=True)

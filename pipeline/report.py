@@ -34,7 +34,6 @@ from pipeline.settings import params
 from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
 
 REFERENCE = "baseline"
-OURS = "penumbra"
 PACKAGES = (
     "torch", "torchvision", "timm", "diffusers", "accelerate", "webdataset", "pytorch-ood", "pytorch-metric-learning",
     "scikit-learn", "pyarrow", "dvc",
@@ -64,8 +63,9 @@ class Results:
 
     @property
     def recipe(self) -> str:
-        """The recipe to look at: ours, or else the last."""
-        return OURS if OURS in self.summary else list(self.summary)[-1]
+        """The recipe to look at: the shipped one, or else the last."""
+        shipped = params.read("shipped", str)
+        return shipped if shipped in self.summary else list(self.summary)[-1]
 
     @property
     def statistics(self) -> dict[str, dict[str, float]]:

@@ -9,16 +9,16 @@ or recipe trains itself alone: a classifier whose inputs, settings and code are 
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from pipeline.artifacts import curves, images, models
+from pipeline.artifacts import curves, detector_json, images, models
+from pipeline.artifacts.detector_json import Detector
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.model_card import model_card
 from pipeline.artifacts.selection import Selection
@@ -30,7 +30,7 @@ from pipeline.classifier.scores import SCORES
 from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError, like
-from pipeline.runtime.files import atomic_write, read_json, write_json
+from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
 from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import fingerprint
@@ -189,26 +189,25 @@ def write_curves(one: Training) -> Any:
     return partial(curves.add, folder)
 
 
-def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[dict[str, Any], float]:
+def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[Detector, float]:
     """A score and the threshold above which an image is unknown, and the accuracy on the same ID validation images."""
     logits, features = predict(model, val_set.pixels, batch)
-    name = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
+    name: Literal["msp", "max-cosine"] = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
     scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
     threshold = float(scores.quantile(ID_PASS_RATE))
-    found = {"score": name, "threshold": threshold, "id_pass_rate": ID_PASS_RATE}
-    return found, accuracy(logits, val_set.labels)
+    return Detector(score=name, threshold=threshold, id_pass_rate=ID_PASS_RATE), accuracy(logits, val_set.labels)
 
 
 def save(model: Classifier, one: Training, common: TrainingInputs) -> float:
     """Write a trained model's folder; returns its accuracy on ID validation images."""
-    threshold, right = detector(model, common.val_set, common.settings.batch)
+    own, right = detector(model, common.val_set, common.settings.batch)
     about = {"recipe": one.name, "seed": one.seed, "settings": one.recipe.model_dump(exclude_none=True)}
     form = (model.resize, model.size, model.channels)
     with atomic_write(one.folder) as folder:
         model.save_pretrained(folder)
-        write_json(folder / "detector.json", threshold)
+        detector_json.write(folder, own)
         write_json(folder / "training.json", {"made_from": one.digest})
-        card = model_card(about, model.classes, form, threshold, right)
+        card = model_card(about, model.classes, form, own, right)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return right
 
@@ -221,18 +220,6 @@ def make(one: Training, common: TrainingInputs) -> None:
         one.checkpoint.unlink(missing_ok=True)
         log(f"train: {one.name} seed {one.seed}: {right:.1%} of validation images right")
     wait()
-
-
-def remove_others(recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> None:
-    """Remove the classifiers and curves of recipes and seeds that are named no more, and what a kill left behind."""
-    wanted = {f"{name}/s{seed}" for name in recipes for seed in seeds}
-    for root in (CLASSIFIERS, CURVES):
-        for path in root.glob("*/*"):
-            if path.relative_to(root).as_posix() not in wanted:
-                shutil.rmtree(path)
-        for path in root.glob("*"):
-            if path.name not in recipes:
-                shutil.rmtree(path)
 
 
 def chosen(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[str]:
@@ -259,4 +246,6 @@ def main(*names: str) -> None:
     for one in left:
         make(one, common)
     if is_first():
-        remove_others(recipes, common.settings.seeds)
+        named = {f"{name}/s{seed}" for name in recipes for seed in common.settings.seeds}
+        for root in (CLASSIFIERS, CURVES):
+            remove_others(root, named)

@@ -6,6 +6,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from pipeline.artifacts.detector_json import Detector
+
 CARD = """---
 {metadata}
 ---
@@ -58,7 +60,7 @@ def model_card(
     about: Mapping[str, Any],
     classes: Sequence[str],
     form: tuple[int, int, int],
-    detector: Mapping[str, Any],
+    detector: Detector,
     accuracy: float,
 ) -> str:
     """The card of one classifier.
@@ -66,7 +68,7 @@ def model_card(
     Args:
         about: `recipe`, its name; `seed`; `settings`, what the recipe asks for.
         form: of the images: resize (the shorter side in pixels), size of the crop, channels.
-        detector: the content of detector.json.
+        detector: its score and threshold.
         accuracy: on ID validation images, 0..1.
     """
     resize, size, channels = form
@@ -85,7 +87,7 @@ def model_card(
         size=size,
         recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
-        score=detector["score"],
-        threshold=detector["threshold"],
-        rate=detector["id_pass_rate"],
+        score=detector.score,
+        threshold=detector.threshold,
+        rate=detector.id_pass_rate,
     )

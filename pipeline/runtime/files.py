@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,19 @@ def atomic_write_together(target: Path) -> Iterator[Path]:
         yield _partial(target)
         wait()
     wait()  # only now is the result safe
+
+
+def remove_others(root: Path, named: Collection[str]) -> None:
+    """Remove what is under a stage's folder and is no more one of its results, as after a kill or a change of settings.
+
+    Args:
+        root: a folder under `layout.OWN`.
+        named: the results, PARENT/NAME, relative to it.
+    """
+    parents = {name.partition("/")[0] for name in named}
+    for path in [*root.glob("*/*"), *root.glob("*")]:
+        if path.relative_to(root).as_posix() not in {*named, *parents}:
+            _remove(path, path)
 
 
 @contextmanager

@@ -26,6 +26,11 @@ def fingerprint(*folders: Path) -> list[str]:
     return [sha256(path) for path in paths if path.is_file()]
 
 
+def digest_of(identity: Any) -> str:
+    """SHA-256 of JSON: of all that a result is made from, so that it is made again where any of it changes."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
 class FinishedParts:
     """Finished parts on disk, in order; one is in memory at a time."""
 
@@ -61,7 +66,7 @@ def resumable(
         identity: JSON that decides the parts (settings, seed, hashes of models); parts of another one are dropped.
         make: computes part i.
     """
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    key = digest_of(identity)
     if is_first():
         for stale in folder.glob("*"):
             if stale.name != key:

@@ -1,28 +1,18 @@
 """A classifier with its score and threshold: what tells the known from the unknown."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import AliasChoices, Field, ValidationError
 from torch import Tensor, nn
 
-from pipeline.artifacts import models
+from pipeline.artifacts import detector_json, models
+from pipeline.artifacts.detector_json import Detector
 from pipeline.artifacts.revisions import check_revision
 from pipeline.classifier.networks import Classifier
 from pipeline.classifier.scores import SCORES
-from pipeline.runtime.errors import UserError, first_problem
-from pipeline.runtime.files import read_json
+from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import pick_device
-from pipeline.settings.section import Section
-
-
-class Detector(Section):
-    """The content of detector.json; `id_pass_rate` is the share of ID validation images below the threshold, 0..1."""
-
-    score: Literal["msp", "max-cosine"]
-    threshold: float
-    id_pass_rate: float = Field(validation_alias=AliasChoices("id_pass_rate", "id_true_positive_rate"))  # its old name
 
 
 class OpenSetClassifier(nn.Module):
@@ -57,12 +47,7 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
         raise UserError(f"{source}: no such folder; run `dvc repro`, or name a model of the Hub with its --revision")
     check_revision(source, revision)
     classifier = models.load(Classifier, source, revision=revision)
-    try:
-        detector = Detector.model_validate(read_json(models.file(source, revision, "detector.json")))
-    except ValidationError as error:
-        raise UserError(
-            f"{source}: detector.json: {first_problem(error)}; train the model again, or get a newer one"
-        ) from None
+    detector = detector_json.read(models.file(source, revision, "detector.json"))
     return OpenSetClassifier(classifier, detector).to(pick_device()).eval()
 
 
