@@ -6,10 +6,9 @@ detectors that need images.
 Why: scoring can then change and rerun in seconds, without a network or a GPU.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
 from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import FinishedParts, fingerprint, resumable
+from pipeline.runtime.resumable import FinishedParts, digest_of, fingerprint, resumable
 from pipeline.settings import params
 from pipeline.settings.infer import InferSettings
 from pipeline.training.batches import as_images
@@ -108,11 +107,9 @@ def model_folders() -> list[Path]:
 def load_model(folder: Path, common: dict[str, Any]) -> Model:
     """A trained model from its folder, on the device; `common` is what the outputs of all models are made from."""
     classifier = models.load(Classifier, folder).to(pick_device())
-    text = json.dumps(common | {"model": fingerprint(folder)}, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Model(
-        f"{folder.parent.name}/{folder.name}", classifier, detector_json.read(folder / "detector.json"), digest
-    )
+    detector = detector_json.read(folder / "detector.json")
+    digest = digest_of(common | {"model": fingerprint(folder)})
+    return Model(f"{folder.parent.name}/{folder.name}", classifier, detector, digest)
 
 
 def write(model: Model, chunks: list[Chunk], made: FinishedParts) -> None:
@@ -134,8 +131,13 @@ def _part(chunk: Chunk, columns: dict[str, Tensor]) -> Outputs:
 
 def main() -> None:
     settings, chunks = params.read("infer", InferSettings), load_chunks(params.read("infer", InferSettings))
-    read = fingerprint(*(file.path for file, _ in by_file(chunks)))
-    common = {"settings": settings.model_dump(), "images": read, "code": code_of("pipeline.infer")}
+    sets = [file.path for file, _ in by_file(chunks)]
+    common = {
+        "settings": settings.model_dump(),
+        "sets": list(map(str, sets)),
+        "images": fingerprint(*sets),
+        "code": code_of("pipeline.infer"),
+    }
     found = [load_model(folder, common) for folder in model_folders()]
     left = [model for model in found if not model.is_done]
 

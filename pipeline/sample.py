@@ -5,8 +5,6 @@ Writes: data/candidates/METHOD.arrow.
 Why: a method that is not named costs nothing, and one whose inputs, settings and code are unchanged is taken over.
 """
 
-import hashlib
-import json
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +26,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import CANDIDATES, IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import fingerprint, ranges, resumable
+from pipeline.runtime.resumable import digest_of, fingerprint, ranges, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools
@@ -132,7 +130,7 @@ def main() -> None:
     inputs, per_method, work = Inputs(), params.read("shards.per_method", int), []
     for name, settings in named.items():
         about = identity(name, settings, getattr(settings, "count", per_method), inputs)
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        digest = digest_of(about)
         if candidates.made_from(CANDIDATES / f"{name}.arrow") == digest:
             log(f"sample: {name}: taken over")
         else:

@@ -7,8 +7,6 @@ Why: every recipe takes the same steps, ID images and number of outliers, so tha
 or recipe trains itself alone: a classifier whose inputs, settings and code are unchanged is taken over.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -33,7 +31,7 @@ from pipeline.runtime.errors import UserError, like
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
 from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import fingerprint
+from pipeline.runtime.resumable import digest_of, fingerprint
 from pipeline.settings import params
 from pipeline.settings.recipes import Recipe, Recipes
 from pipeline.settings.train import TrainSettings
@@ -149,8 +147,8 @@ def plan(name: str, recipe: Recipe, common: TrainingInputs) -> list[Training]:
                 f"params.yaml: train.init_from is pretrained, but {pretrained(seed)} does not exist; add seed {seed} "
                 "to teacher.pretrained_seeds and run `dvc repro`"
             )
-        text = json.dumps(about | {"seed": seed, "start": start}, sort_keys=True)
-        found.append(Training(name, seed, recipe, selection, hashlib.sha256(text.encode()).hexdigest()))
+        digest = digest_of(about | {"seed": seed, "start": start})
+        found.append(Training(name, seed, recipe, selection, digest))
     return found
 
 
