@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.synthesis.neighbours import kth_distance
-
 FOLDS = 5
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 
@@ -88,16 +86,3 @@ def shortcut_auroc(first: Tensor, second: Tensor) -> dict[str, float]:
     scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
     area = _auroc(labels, scores)
     return found | {"probe": round(max(50.0, area), 2)}
-
-
-def diversity(latents: Tensor, pixels: Tensor) -> tuple[float, int]:
-    """How much outliers repeat each other: the median distance of one to its nearest other, and the duplicates.
-
-    A duplicate has exactly the pixels of an earlier image: of three equal images two are duplicates.
-
-    Args:
-        latents: (n, d), in standard deviations of each dimension.
-        pixels: uint8, (n, channels, size, size).
-    """
-    nearest = kth_distance(latents, latents, 2).median()  # the image itself is the first
-    return round(float(nearest), 4), len(pixels) - len(torch.unique(pixels.flatten(1), dim=0))

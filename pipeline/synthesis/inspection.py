@@ -30,7 +30,7 @@ def audit_of(
         vectors = judge.scaled(judged.raw_latents[judged.accepted])
         rows.append(separation(judged.method, "decoded", decoded, own))
         rows.append(separation(judged.method, "id", val_pixels, own))
-        nearest, duplicates = audit.diversity(vectors, own)
+        nearest, duplicates = quality.diversity(vectors, own)
         rows.append({"kind": "diversity", "method": judged.method, "nearest": nearest, "duplicates": duplicates})
     return rows
 

@@ -1,8 +1,10 @@
-"""How good a generator is, measured on images it was asked for by class."""
+"""How good generated images are: close to ID, of the class they were asked for, unlike each other."""
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pipeline.synthesis.neighbours import kth_distance
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
@@ -31,3 +33,16 @@ def agreement(logits: Tensor, labels: Tensor) -> float:
 def by_class(pixels: Tensor, labels: Tensor, classes: int) -> list[Tensor]:
     """The pixels of each class, in order: the rows of a class grid."""
     return [pixels[torch.nonzero(labels == label).flatten()] for label in range(classes)]
+
+
+def diversity(latents: Tensor, pixels: Tensor) -> tuple[float, int]:
+    """How much outliers repeat each other: the median distance of one to its nearest other, and the duplicates.
+
+    A duplicate has exactly the pixels of an earlier image: of three equal images two are duplicates.
+
+    Args:
+        latents: (n, d), in standard deviations of each dimension.
+        pixels: uint8, (n, channels, size, size).
+    """
+    nearest = kth_distance(latents, latents, 2).median()  # the image itself is the first
+    return round(float(nearest), 4), len(pixels) - len(torch.unique(pixels.flatten(1), dim=0))
