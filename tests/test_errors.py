@@ -187,7 +187,7 @@ class TestStages:
 
     def test_nothing_kept(self, finished: Path) -> None:
         def strict(settings: dict[str, Any]) -> None:
-            settings["boundary"].update(sigmas=[0.0001], keep=1)
+            settings["boundary"].update(sigmas=[0.0001], kept_per_anchor=1)
             settings["shards"].update(filters=["confident", "inside-id"], confident=0.001, inside_id=0.001)
 
         edit(finished, strict)
@@ -238,21 +238,21 @@ class TestStages:
         refused(stage(finished, "train", "baseline"), "recipes.baseline", "boundary", "no term that uses them")
 
     def test_exposure_to_further_id_images_alone(self, finished: Path) -> None:
-        change = {"auxiliary": ["synthetic-id"], "exposure": {"weight": 0.5, "temperature": 1.0}}
+        change = {"auxiliary": ["synthetic-id"], "outlier_exposure": {"weight": 0.5, "temperature": 1.0}}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
         refused(stage(finished, "train", "baseline"), "synthetic-id", "exposure without outliers")
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature: is missing"),
+            ({"outlier_exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature: is missing"),
             (
                 {"head": {"kind": "cosine"}},
                 "recipes.baseline.head: Input tag 'cosine' found using 'kind'",
             ),
             ({"head": {"kind": "arcface", "scale": 16.0}}, "recipes.baseline.head.arcface.margin: is missing"),
             (
-                {"information": {"weight": 0.1, "estimator": "mine", "fitting_steps": 1, "learning_rate": 0.1}},
+                {"micl": {"weight": 0.1, "estimator": "mine", "fitting_steps": 1, "learning_rate": 0.1}},
                 "estimator: Input should be 'club' or 'infonce'",
             ),
         ],
@@ -263,13 +263,13 @@ class TestStages:
 
     def test_outliers_without_parents_for_the_information_term(self, finished: Path) -> None:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
-        change = {"auxiliary": ["noise"], "information": term}
+        change = {"auxiliary": ["noise"], "micl": term}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
         refused(stage(finished, "train", "baseline"), "information needs outliers made from ID classes", "boundary")
 
     def test_id_images_that_no_batch_would_have(self, finished: Path) -> None:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
-        change = {"auxiliary": ["boundary", "decoded-id"], "information": term}
+        change = {"auxiliary": ["boundary", "decoded-id"], "micl": term}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
         refused(stage(finished, "train", "baseline"), "recipes.baseline", "decoded-id", "name outlier methods alone")
 
@@ -284,13 +284,13 @@ class TestStages:
         refused(stage(finished, "train", "baseline"), "'resnet-21': unknown", "wrn-DEPTH-WIDTH")
 
     def test_trunk_that_was_not_trained(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["train"].update(start="trunks"))
+        edit(finished, lambda settings: settings["train"].update(start="pretrained_seeds"))
         refused(stage(finished, "train", "baseline"), "train.start", "trunks/s0", "teacher.trunks")
 
     def test_trunks_of_another_network(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["teacher"].update(trunks=[0, 1], steps=2))
         assert stage(finished, "teacher").returncode == 0
-        edit(finished, lambda settings: settings["train"].update(start="trunks", network="resnet-20"))
+        edit(finished, lambda settings: settings["train"].update(start="pretrained_seeds", network="resnet-20"))
         refused(stage(finished, "train", "baseline"), "train.network is not teacher.network")
 
     def test_pretrained_teacher_without_a_pinned_revision(self, finished: Path) -> None:

@@ -37,7 +37,7 @@ from pipeline.artifacts.selection import Selection
 from pipeline.classifier.networks import Classifier
 from pipeline.runtime.errors import UserError
 from pipeline.serving import open_set, predict
-from pipeline.sources.folder import Settings as FolderSettings
+from pipeline.settings.prepare import FolderSettings
 from pipeline.training.loaders import whole
 from tests.conftest import ROOT
 

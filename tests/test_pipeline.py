@@ -290,7 +290,7 @@ def test_a_killed_stage_run_again_gives_the_same_bytes(
 def test_curves_are_the_terms_over_time(project: Path) -> None:
     for seed in (0, 1):
         folder = project / f"data/curves/penumbra/s{seed}/plots/metrics"
-        names = {"cross_entropy", "accuracy", "exposure", "soft_targets"}
+        names = {"cross_entropy", "accuracy", "outlier_exposure", "soft_targets"}
         assert {path.stem for path in folder.iterdir()} == names
         for name in names:
             table = pd.read_csv(folder / f"{name}.tsv", sep="\t")

@@ -82,7 +82,7 @@ def cut_down(settings: dict[str, Any]) -> None:
     for method in METHODS:
         settings[method]["count"] = min(settings[method]["count"], 24)
     settings["teacher"] |= {"steps": 3, "batch": 16}
-    sampling = {"neighbours": 2, "anchors": 3, "draws": 8}
+    sampling = {"neighbours": 2, "anchors": 3, "perturbations": 8}
     settings["boundary"] |= sampling
     settings["diffusion"] |= {"widths": [8, 16, 16], "steps": 2, "batch": 4}
     settings["embedding"] |= sampling | {"steps": 2}

@@ -107,9 +107,11 @@ def test_training_by_two_processes_is_that_of_one(copy: Path) -> None:
     for launcher in ("", TWO):
         done = launch(copy, "train penumbra", launcher)
         assert done.returncode == 0, done.stdout + done.stderr
-        curves.append({term: curve(copy, term) for term in ("cross_entropy", "exposure", "soft_targets", "accuracy")})
+        curves.append(
+            {term: curve(copy, term) for term in ("cross_entropy", "outlier_exposure", "soft_targets", "accuracy")}
+        )
     alone, both = curves
-    assert len(alone["exposure"]) == 4
+    assert len(alone["outlier_exposure"]) == 4
     for term, values in alone.items():
         np.testing.assert_allclose(both[term], values, rtol=1e-3, err_msg=term)
     assert alone["cross_entropy"][-1] < alone["cross_entropy"][0]

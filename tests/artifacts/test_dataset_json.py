@@ -8,18 +8,15 @@ import pytest
 
 from pipeline.artifacts import dataset_json
 from pipeline.artifacts.cards import dataset_card
-from pipeline.artifacts.outliers import STRENGTH
 from pipeline.reporting import tables
 from pipeline.runtime.errors import UserError
-from pipeline.settings.check import METHODS
-from pipeline.synthesis.controls import NAMES
 
 DECODER = {"kind": "separation", "method": None, "reference": "id", "auroc": {"sharpness": 80.04, "probe": 95.0}}
 NOISE = {"kind": "separation", "method": "noise", "reference": "decoded", "auroc": {"sharpness": 99.5, "probe": 100.0}}
 DIVERSITY = {"kind": "diversity", "method": "noise", "nearest": 31.26, "duplicates": 3}
 ABOUT = {
     "schema_version": 2, "name": "controls", "licence": "other", "shards": [],
-    "methods": {"noise": {"packed": 5, "candidates": 5, "rejected": {}}},
+    "methods": {"noise": {"strength": "0, for it has no parents", "packed": 5, "candidates": 5, "rejected": {}}},
     "id": {"classes": ["a", "b"], "count": 9, "shape": [1, 8, 8]}, "audit": [DECODER, NOISE, DIVERSITY],
 }  # fmt: skip
 
@@ -33,7 +30,7 @@ def test_a_sound_one_is_given_as_it_is(tmp_path: Path, project: Path) -> None:
     assert dataset_json.read(written(tmp_path, ABOUT)) == ABOUT
     without = {name: value for name, value in ABOUT.items() if name != "audit"}
     assert dataset_json.read(written(tmp_path, without)) == without  # other tools need not measure it
-    for name, methods in (("outliers", 4), ("controls", 8)):
+    for name, methods in (("outliers", 4), ("controls", 2)):
         audit = dataset_json.read(project / "data" / name)["audit"]
         assert [row["kind"] for row in audit] == ["separation", *["separation", "separation", "diversity"] * methods]
 
@@ -79,7 +76,3 @@ def test_the_card_says_what_strength_means_for_each_method() -> None:
     card = dataset_card(about)
     assert "- `strength` of crossing: root mean square over" in card and "of boundary+contrast: sigma of" in card
     assert "`strength` of theirs" not in card
-
-
-def test_strength_is_documented_for_every_method() -> None:
-    assert set(STRENGTH) == {*METHODS, *NAMES}

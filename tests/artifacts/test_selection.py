@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.artifacts import dataset_json, outliers
+from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.selection import Selection
 from pipeline.runtime.errors import UserError
-from pipeline.settings.check import METHODS, _kinds
-from pipeline.synthesis.controls import NAMES
+from pipeline.runtime.files import write_json
+from pipeline.settings.check import _kinds
 from pipeline.training.loaders import whole
+from tests.conftest import toy_params
 
 
 def members(folder: Path, method: str) -> list[tuple[np.ndarray, np.ndarray, dict]]:
@@ -49,7 +53,7 @@ def test_further_id_images_keep_their_class(project: Path) -> None:
     assert whole(selection)[1].tolist() == expected and not selection.has_outliers
 
 
-@pytest.mark.parametrize("method", [*METHODS, *NAMES])
+@pytest.mark.parametrize("method", toy_params()["methods"])
 def test_what_the_images_are_is_known_from_the_name_of_our_methods(project: Path, method: str) -> None:
     """`check` judges recipes by names, and `train` by what it reads: they agree."""
     found = Selection([project / "data/outliers", project / "data/controls"], {method: 20})
@@ -77,3 +81,34 @@ def test_an_index_that_promises_more_than_the_shards_hold(project: Path, tmp_pat
     (folder / "index.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"index\.parquet: not readable"):
         Selection([folder], {"boundary": 60})
+
+
+def test_the_digest_is_of_the_selected_samples_alone(project: Path, tmp_path: Path) -> None:
+    """The same wherever they are packed, and beside whatever; another one where any of what is read changes."""
+    folders = [project / "data/outliers", project / "data/controls"]
+    digest = Selection(folders, {"noise": 20, "boundary": 30}).digest()
+    assert digest == Selection(folders, {"boundary": 30, "noise": 20}).digest()
+    assert digest != Selection(folders, {"noise": 20, "boundary": 29}).digest()
+    alone = tmp_path / "alone"
+    samples = [sample for _, sample in outliers.read(folders[0], dataset_json.read(folders[0]))]
+    wanted = [sample for sample in samples if sample.fields["method"] == "boundary"]
+    of_boundary = Selection([repacked(alone, wanted, folders[0])], {"boundary": 30}).digest()
+    assert of_boundary == Selection(folders, {"boundary": 30}).digest()
+    changes = {
+        "image": replace(wanted[3], image=wanted[4].image),
+        "latent": replace(wanted[3], latent=wanted[4].latent),
+        "parent": replace(wanted[3], fields=wanted[3].fields | {"parent_b": 5 - wanted[3].fields["parent_b"]}),
+    }
+    for name, changed in changes.items():
+        folder = repacked(tmp_path / name, [*wanted[:3], changed, *wanted[4:]], folders[0])
+        assert Selection([folder], {"boundary": 30}).digest() != of_boundary, name
+    swapped = repacked(tmp_path / "order", [wanted[1], wanted[0], *wanted[2:]], folders[0])
+    assert Selection([swapped], {"boundary": 30}).digest() != of_boundary
+
+
+def repacked(folder: Path, samples: list[Sample], source: Path) -> Path:
+    """A dataset of these samples, otherwise described as another."""
+    folder.mkdir()
+    shards = outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 25)
+    write_json(folder / "dataset.json", dataset_json.read(source) | {"shards": shards})
+    return folder

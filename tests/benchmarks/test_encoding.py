@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 
 IMAGES, SIZE = 128, 64
@@ -34,10 +35,10 @@ def decode_documented(autoencoder: AutoencoderTiny, raw_latents: Tensor) -> Tens
 
 
 RUNNING = {
-    "float32, batches of 64": space.Running(batch=64, precision="float32"),
-    "float32, batches of 16": space.Running(batch=16, precision="float32"),
-    "bfloat16, batches of 256": space.Running(batch=256, precision="bfloat16"),
-    "bfloat16, batches of 16": space.Running(batch=16, precision="bfloat16"),
+    "float32, batches of 64": InferenceSettings(batch=64, precision="float32"),
+    "float32, batches of 16": InferenceSettings(batch=16, precision="float32"),
+    "bfloat16, batches of 256": InferenceSettings(batch=256, precision="bfloat16"),
+    "bfloat16, batches of 16": InferenceSettings(batch=16, precision="bfloat16"),
 }
 METHODS = ["documented", *RUNNING]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.artifacts import images, models
 from pipeline.classifier.networks import Classifier, predict
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import diffusion, mixing, quality
 from pipeline.synthesis.diffusion import SamplerName
@@ -38,7 +39,7 @@ def test_sampler(benchmark: BenchmarkFixture, name: SamplerName, steps: int) -> 
     latents = benchmark.pedantic(sample, (model, labels, name, steps), rounds=1)
     autoencoder = models.load(space.AnyAutoencoder, DATA / "models/autoencoder")
     held_out = images.load_split(DATA / "images", "val").pixels
-    running = space.Running(batch=COUNT, precision="float32")
+    running = InferenceSettings(batch=COUNT, precision="float32")
     pixels = space.decode(autoencoder, space.to_raw_latents(autoencoder, latents), held_out.shape[-1], running)
     teacher = models.load(Classifier, DATA / "models/teacher")
     logits, features = predict(teacher, pixels, COUNT)

@@ -16,10 +16,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline.classifier.fitting import Kept, Training, train_classifier
+from pipeline.classifier.fitting import Run, loader, train_classifier
 from pipeline.classifier.networks import Classifier
-from pipeline.classifier.objective import Objective, Terms
-from pipeline.training.loaders import Pool
+from pipeline.classifier.objective import Objective
+from pipeline.settings.recipes import Terms
+from pipeline.settings.training import TrainingSettings
 
 BATCH, IMAGES = 64, 512
 STEPS = {"resnet-18": 4, "resnet-20": 30}
@@ -27,7 +28,7 @@ MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 
 
 class Pictures(Dataset):
-    """Images as torchvision's CIFAR-10 hands them out, and as `Pool` takes them."""
+    """Images as torchvision's CIFAR-10 hands them out, and as `Loader` takes them."""
 
     def __init__(self, outliers: bool):
         random = np.random.default_rng(int(outliers))
@@ -47,8 +48,8 @@ class Pictures(Dataset):
         return torch.from_numpy(self.arrays).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.labels)
 
 
-def settings(network: str, precision: str) -> Training:
-    return Training.model_validate(
+def settings(network: str, precision: str) -> TrainingSettings:
+    return TrainingSettings.model_validate(
         {
             "network": network, "steps": STEPS[network], "batch": BATCH, "learning_rate": 0.1, "weight_decay": 5e-4,
             "warmup": 0, "shift": 4, "flip": True, "ema": 0.0, "precision": precision, "compile": False,
@@ -62,7 +63,7 @@ def classifier(network: str) -> Classifier:
     return Classifier(network, {"kind": "linear"}, list("abcdefghij"), 32, 3, [0.0] * 3, [1.0] * 3)
 
 
-def loader(outliers: bool) -> Iterator[Any]:
+def plain_loader(outliers: bool) -> Iterator[Any]:
     batches = DataLoader(
         Pictures(outliers), BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
     )
@@ -76,7 +77,7 @@ def plain(network: str, with_outliers: bool) -> Callable[[], None]:
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def run() -> None:
-        known, unknown = loader(False), loader(True) if with_outliers else None
+        known, unknown = plain_loader(False), plain_loader(True) if with_outliers else None
         for images, labels in islice(known, STEPS[network]):
             loss = outlier_step(model, images, labels, next(unknown)[0]) if unknown else step(model, images, labels)
             optimizer.zero_grad()
@@ -99,12 +100,13 @@ def outlier_step(model: nn.Module, images: Tensor, labels: Tensor, unknown: Tens
 def ours(network: str, with_outliers: bool, precision: str, folder: Any) -> Callable[[], None]:
     """This project's loop, loading and augmentation included."""
     model, how = classifier(network).to(memory_format=torch.channels_last), settings(network, precision)
-    exposure = {"exposure": {"weight": 0.5, "temperature": 1.0}} if with_outliers else {}
-    objective, number = Objective(Terms.model_validate(exposure), model), count()
+    exposure = {"outlier_exposure": {"weight": 0.5, "temperature": 1.0}} if with_outliers else {}
+    objective, number = Objective(Terms.model_validate(exposure), model.head), count()
 
     def run() -> None:
-        pools: list[Pool] = [how.pool(Pictures(kind), BATCH) for kind in ([False, True] if with_outliers else [False])]
-        train_classifier(model, pools, objective, how, 0, "benchmark", Kept(folder / str(next(number)), None))
+        kinds = [False, True] if with_outliers else [False]
+        loaders = [loader(how, Pictures(kind), BATCH) for kind in kinds]
+        train_classifier(model, loaders, objective, how, Run("benchmark", 0, folder / str(next(number)), None))
 
     return run
 

@@ -8,7 +8,10 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.classifier.micl import Bank, Club, InfoNCE, Information, InformationTerm, outlier_vectors
+from pipeline.classifier.micl import Club, InfoNCE, MiclTerm, PartnerBank, outlier_vectors
+from pipeline.classifier.terms import Context, Step
+from pipeline.settings.recipes import Micl
+from pipeline.training.loaders import Batch
 
 DIMENSIONS = 4
 
@@ -71,28 +74,32 @@ def test_club_is_the_difference_of_mean_log_likelihoods() -> None:
     torch.testing.assert_close(club.fitting_loss(x, y), -likelihoods.diagonal().mean() - constant)
 
 
-def coupled(classes: int = 3, n: int = 600) -> tuple[Bank, Tensor, Tensor]:
+def coupled(classes: int = 3, n: int = 600) -> tuple[PartnerBank, Tensor, Tensor]:
     """Outliers near their class's place, features near theirs."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(classes, (n,), generator=generator)
     places = 3 * torch.randn(2, classes, 6, generator=generator)
     vectors = places[0][labels] + torch.randn(n, 6, generator=generator)
     features = places[1][labels] + torch.randn(n, 6, generator=generator)
-    return Bank(vectors, labels[:, None].repeat(1, 2), classes), features, labels
+    return PartnerBank(vectors, labels[:, None].repeat(1, 2), classes), features, labels
 
 
-def settings(estimator: str, steps: int = 50) -> Information:
-    return Information.model_validate(
-        {"weight": 1.0, "estimator": estimator, "fitting_steps": steps, "learning_rate": 0.003}
-    )
+def settings(estimator: str, steps: int = 50) -> Micl:
+    return Micl.model_validate({"weight": 1.0, "estimator": estimator, "fitting_steps": steps, "learning_rate": 0.003})
 
 
-def gradients(term: InformationTerm, features: Tensor, labels: Tensor, draws: int) -> Tensor:
+def step(features: Tensor, labels: Tensor) -> Step:
+    """A step of ID images of these features."""
+    nothing = torch.zeros(len(labels), 1)
+    return Step(Batch(nothing, labels), nothing, features, None)
+
+
+def gradients(term: MiclTerm, features: Tensor, labels: Tensor, draws: int) -> Tensor:
     """The term's gradient on the features for each of many pairings, (draws, n)."""
     found = []
     for _ in range(draws):
         leaf = features.clone().requires_grad_()
-        term(leaf, labels).backward()
+        term(step(leaf, labels)).backward()
         found.append(leaf.grad.flatten())
     return torch.stack(found)
 
@@ -108,8 +115,8 @@ def test_the_expected_gradient_on_features_is_not_zero(estimator: str) -> None:
     """And it is where outliers are paired at random with an estimator that is never fitted, as in the released code."""
     torch.manual_seed(0)
     bank, features, labels = coupled()
-    term = InformationTerm(settings(estimator, 500), bank, features.shape[1])
-    term(features, labels)
+    term = MiclTerm(settings(estimator, 500), Context(features.shape[1], bank=bank))
+    term(step(features, labels))
     term.settings = settings(estimator, 1)
     assert signal(gradients(term, features, labels, 200)) > 5
 
@@ -129,12 +136,12 @@ def test_minimising_clubs_bound_takes_information_away() -> None:
     """Judged by a classifier that reads the outliers' class from the features; three classes, ln 3 at most."""
     torch.manual_seed(0)
     bank, features, labels = coupled()
-    term = InformationTerm(settings("club", 5), bank, features.shape[1])
+    term = MiclTerm(settings("club", 5), Context(features.shape[1], bank=bank))
     moved = features.clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], 0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        term(moved, labels).backward()
+        term(step(moved, labels)).backward()
         optimizer.step()
 
     def told(of: Tensor) -> float:
@@ -146,10 +153,10 @@ def test_minimising_clubs_bound_takes_information_away() -> None:
 
 def test_fitting_moves_the_estimator_and_never_the_features() -> None:
     bank, features, labels = coupled()
-    term = InformationTerm(settings("club", 3), bank, features.shape[1])
+    term = MiclTerm(settings("club", 3), Context(features.shape[1], bank=bank))
     before = {name: value.clone() for name, value in term.estimator.state_dict().items()}
     leaf = features.clone().requires_grad_()
-    loss = term(leaf, labels)
+    loss = term(step(leaf, labels))
     assert leaf.grad is None
     assert all(not torch.equal(before[name], value) for name, value in term.estimator.state_dict().items())
     fitted_state = {name: value.clone() for name, value in term.estimator.state_dict().items()}
@@ -161,7 +168,7 @@ def test_fitting_moves_the_estimator_and_never_the_features() -> None:
 
 def test_partners_share_the_class_and_come_from_all_of_it() -> None:
     vectors, parents = torch.arange(12.0)[:, None], torch.tensor([[0, 1]] * 4 + [[2, 2]] * 4 + [[-1, -1]] * 4)
-    bank = Bank(vectors, parents, 4)
+    bank = PartnerBank(vectors, parents, 4)
     labels = torch.tensor([0, 1, 2, 3]).repeat(200)
     paired = bank.has_partner(labels)
     assert torch.equal(paired, labels != 3)
@@ -181,11 +188,11 @@ def test_vectors_are_pooled_latents_and_embeddings() -> None:
 
 def test_its_state_comes_back() -> None:
     bank, features, labels = coupled()
-    first, second = (InformationTerm(settings("club", 2), bank, features.shape[1]) for _ in range(2))
-    first(features, labels)
+    first, second = (MiclTerm(settings("club", 2), Context(features.shape[1], bank=bank)) for _ in range(2))
+    first(step(features, labels))
     second.load_state_dict(deepcopy(first.state_dict()))
     results = []
     for term in (first, second):
         torch.manual_seed(3)
-        results.append(float(term(features, labels).detach()))
+        results.append(float(term(step(features, labels)).detach()))
     assert results[0] == results[1]

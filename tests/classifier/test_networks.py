@@ -6,7 +6,7 @@ from pytorch_ood.model import WideResNet
 from safetensors.torch import save_file
 
 from pipeline.artifacts import models
-from pipeline.classifier.networks import Classifier, backbone, load_pretrained, predict, take_over
+from pipeline.classifier.networks import Classifier, backbone, load_pretrained, load_weights, predict
 from pipeline.runtime.errors import UserError
 
 LINEAR = {"kind": "linear"}
@@ -115,9 +115,9 @@ def test_a_trunk_gives_its_backbone_and_a_head_of_the_same_kind(head: dict[str, 
     about = (["a", "b"], 16, 1, [0.5], [0.3])
     trunk, model = Classifier("wrn-10-1", {"kind": "linear"}, *about), Classifier("wrn-10-1", head, *about)
     before = model.head.weight.clone()
-    take_over(model, trunk)
+    load_weights(model, trunk)
     for name, weights in trunk.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[name], weights)
     assert torch.equal(model.head.weight, trunk.head.weight if head["kind"] == "linear" else before)
     with pytest.raises(UserError, match=r"train\.network is not teacher\.network"):
-        take_over(Classifier("wrn-16-1", head, *about), trunk)
+        load_weights(Classifier("wrn-16-1", head, *about), trunk)

@@ -1,9 +1,9 @@
 import torch
 from torch.nn import functional
 
-from pipeline.classifier.distillation import FeatureHints, soft_targets
-from pipeline.classifier.exposure import energy_bound, exposure
-from pipeline.classifier.micl import Bank
+from pipeline.classifier.distillation import logit_distillation
+from pipeline.classifier.exposure import energy_regularization, outlier_exposure
+from pipeline.classifier.micl import PartnerBank
 from pipeline.classifier.networks import Classifier
 from pipeline.classifier.objective import Objective, Terms
 from pipeline.training.loaders import Batch
@@ -37,13 +37,13 @@ class Counted(torch.nn.Module):
 def test_the_whole_loss_is_hendrycks_in_one_forward_pass() -> None:
     model = classifier()
     counted, (images, labels) = Counted(model), batch()
-    found = Objective(terms(exposure={"weight": 0.5, "temperature": 1.0}), model)(counted, batch())
+    found = Objective(terms(outlier_exposure={"weight": 0.5, "temperature": 1.0}), model.head)(counted, batch())
     assert counted.passes == 1
     logits = model(images)[0]
     known = functional.cross_entropy(logits[:6], labels[:6])
     unknown = -(logits[6:].mean(dim=1) - logits[6:].logsumexp(dim=1)).mean()  # OpenOOD's oe_trainer
-    assert set(found) == {"cross_entropy", "accuracy", "exposure"} and not found["accuracy"].requires_grad
-    torch.testing.assert_close(found["cross_entropy"] + found["exposure"], known + 0.5 * unknown)
+    assert set(found) == {"cross_entropy", "accuracy", "outlier_exposure"} and not found["accuracy"].requires_grad
+    torch.testing.assert_close(found["cross_entropy"] + found["outlier_exposure"], known + 0.5 * unknown)
     assert float(found["accuracy"]) == float((logits[:6].argmax(dim=1) == labels[:6]).float().mean())
 
 
@@ -51,44 +51,50 @@ def test_every_term_is_there_by_itself_with_its_weight() -> None:
     model, teacher = classifier(), classifier()
     with torch.no_grad():
         teacher.head.weight.mul_(2)
-    bank = Bank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 4, 4)
+    bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 4, 4)
     recipe = terms(
-        exposure={"weight": 2.0, "temperature": 3.0},
-        energy={"weight": 0.1, "margin_in": -9.0, "margin_out": -1.0},
-        distillation={"logits": 4.0, "features": 8.0, "temperature": 2.0},
-        information={"weight": 0.2, "estimator": "club", "fitting_steps": 1, "learning_rate": 1e-3},
+        outlier_exposure={"weight": 2.0, "temperature": 3.0},
+        energy_regularization={"weight": 0.1, "margin_in": -9.0, "margin_out": -1.0},
+        logit_distillation={"weight": 4.0, "temperature": 2.0},
+        feature_distillation={"weight": 8.0},
+        micl={"weight": 0.2, "estimator": "club", "fitting_steps": 1, "learning_rate": 1e-3},
     )
-    found = Objective(recipe, model, teacher, bank)(model, batch())
+    found = Objective(recipe, model.head, teacher, bank)(model, batch())
     images, labels = batch()
     (logits, features), (wanted, seen) = model(images), teacher(images)
     expected = {
         "cross_entropy": functional.cross_entropy(logits[:6], labels[:6]),
-        "exposure": 2 * exposure(logits[6:], 3.0),
-        "energy": 0.1 * energy_bound(logits, labels >= 0, -9.0, -1.0),
-        "soft_targets": 4 * soft_targets(logits[:6], wanted[:6], 2.0),
-        "hints": 8 * FeatureHints(64, 64)(features[:6], seen[:6]),
+        "outlier_exposure": 2 * outlier_exposure(logits[6:], 3.0),
+        "energy_regularization": 0.1 * energy_regularization(logits, labels >= 0, -9.0, -1.0),
+        "logit_distillation": 4 * logit_distillation(logits[:6], wanted[:6], 2.0),
+        "feature_distillation": 8 * functional.mse_loss(features[:6], seen[:6]) / seen[:6].square().mean(),
     }
-    assert set(found) == {*expected, "accuracy", "information"}
+    assert set(found) == {*expected, "accuracy", "micl"}
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
-    assert found["information"].requires_grad
+    assert found["micl"].requires_grad
 
 
 def test_distillation_costs_exactly_nothing_where_student_equals_teacher_whatever_the_head() -> None:
     for head in ({"kind": "linear"}, {"kind": "cosface", "scale": 16.0, "margin": 0.35}):
-        recipe = terms(head=head, distillation={"logits": 1.0, "features": 1.0, "temperature": 2.0})
-        found = Objective(recipe, classifier(head), classifier(head))(classifier(head), batch())
-        assert float(found["soft_targets"]) == 0 and float(found["hints"]) == 0
+        recipe = terms(
+            head=head, logit_distillation={"weight": 1.0, "temperature": 2.0}, feature_distillation={"weight": 1.0}
+        )
+        found = Objective(recipe, classifier(head).head, classifier(head))(classifier(head), batch())
+        assert float(found["logit_distillation"]) == 0 and float(found["feature_distillation"]) == 0
 
 
 def test_distillation_sees_id_images_alone_and_leaves_the_teacher_alone() -> None:
     model, teacher = classifier(), classifier({"kind": "linear"})
     with torch.no_grad():
         teacher.head.bias.add_(torch.arange(4.0))
-    recipe = terms(distillation={"logits": 1.0, "features": 0.0, "temperature": 2.0})
+    recipe = terms(logit_distillation={"weight": 1.0, "temperature": 2.0})
     images, labels = batch()
     other = torch.cat([images[:6], torch.rand(4, 1, 8, 8)])
-    found = [Objective(recipe, model, teacher)(model, Batch(part, labels))["soft_targets"] for part in (images, other)]
+    found = [
+        Objective(recipe, model.head, teacher)(model, Batch(part, labels))["logit_distillation"]
+        for part in (images, other)
+    ]
     assert float(found[0].detach()) > 0
     torch.testing.assert_close(*found)
     found[0].backward()
@@ -98,16 +104,18 @@ def test_distillation_sees_id_images_alone_and_leaves_the_teacher_alone() -> Non
 def test_a_margin_is_in_the_cross_entropy_alone() -> None:
     head = {"kind": "cosface", "scale": 16.0, "margin": 0.35}
     model, (images, labels) = classifier(head), batch()
-    found = Objective(terms(head=head, exposure={"weight": 1.0, "temperature": 1.0}), model)(model, batch())
+    found = Objective(terms(head=head, outlier_exposure={"weight": 1.0, "temperature": 1.0}), model.head)(
+        model, batch()
+    )
     logits = model(images)[0]
     shifted = logits[:6] - 16 * 0.35 * functional.one_hot(labels[:6], 4)
     torch.testing.assert_close(found["cross_entropy"], functional.cross_entropy(shifted, labels[:6]))
-    torch.testing.assert_close(found["exposure"], exposure(logits[6:]))
+    torch.testing.assert_close(found["outlier_exposure"], outlier_exposure(logits[6:]))
 
 
 def test_what_is_trained_beside_the_student_is_the_projector_alone() -> None:
     model, teacher = classifier(), classifier()
-    recipe = terms(distillation={"logits": 1.0, "features": 1.0, "temperature": 2.0})
-    objective = Objective(recipe, model, teacher)
-    assert [name for name, _ in objective.named_parameters()] == ["hints.projector.weight"]
-    assert not list(Objective(terms(), model).parameters())
+    recipe = terms(logit_distillation={"weight": 1.0, "temperature": 2.0}, feature_distillation={"weight": 1.0})
+    objective = Objective(recipe, model.head, teacher)
+    assert [name for name, _ in objective.named_parameters()] == ["learned.0.projector.weight"]
+    assert not list(Objective(terms(), model.head).parameters())

@@ -55,7 +55,7 @@ After.
         ("no marker", "no `<!-- table NAME -->`"),
         (
             "<!-- table result-own -->\n<!-- end -->\n",
-            "no table 'result-own', did you mean results-own; expected one of",
+            "no table 'result-own', did you mean results-own",
         ),
         ("<!-- table costs rows=noise -->\n<!-- end -->\n", "no row 'noise'; expected some of baseline"),
     ],

@@ -108,8 +108,8 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "more asked for than packed": (set_to("train", "auxiliary_count", 10**6), ["recipes.noise.auxiliary", "lower it"]),
     "seed twice": (set_to("train", "seeds", [0, 0]), ["train.seeds", "twice"]),
     "no seed": (set_to("train", "seeds", []), ["train.seeds"]),
-    "unknown start": (set_to("train", "start", "teacher"), ["train.start", "trunks"]),
-    "trunks that are not trained": (set_to("train", "start", "trunks"), ["train.start", "[0, 1, 2]"]),
+    "unknown start": (set_to("train", "start", "teacher"), ["train.start", "pretrained_seeds"]),
+    "trunks that are not trained": (set_to("train", "start", "pretrained_seeds"), ["train.start", "[0, 1, 2]"]),
     "unknown network": (set_to("train", "network", "resnet-21"), ["train.network", "resnet-21"]),
     "longer warm-up than training": (set_to("teacher", "warmup", 10**6), ["teacher.warmup"]),
     "unknown precision": (set_to("encode", "precision", "float16"), ["encode.precision", "bfloat16"]),
@@ -129,27 +129,27 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         set_to("recipes", "baseline", {"auxiliary": ["boundary"]}), ["recipes.baseline.auxiliary", "no term that uses"],
     ),
     "information without outliers": (
-        set_to("recipes", "baseline", {"information": MICL}), ["recipes.baseline", "information without outliers"],
+        set_to("recipes", "baseline", {"micl": MICL}), ["recipes.baseline", "information without outliers"],
     ),
     "exposure to further ID images alone": (
-        set_to("recipes", "synthetic-id", "exposure", EXPOSURE), ["id.auxiliary", "exposure without outliers"],
+        set_to("recipes", "synthetic-id", "outlier_exposure", EXPOSURE), ["id.auxiliary", "exposure without outliers"],
     ),
     "information beside further ID images": (
-        set_to("recipes", "baseline", {"auxiliary": ["boundary", "decoded-id"], "information": MICL}),
+        set_to("recipes", "baseline", {"auxiliary": ["boundary", "decoded-id"], "micl": MICL}),
         ["recipes.baseline.auxiliary", "name outlier methods alone"],
     ),
     "information of outliers of no class": (
-        set_to("recipes", "baseline", {"auxiliary": ["noise"], "information": MICL}),
+        set_to("recipes", "baseline", {"auxiliary": ["noise"], "micl": MICL}),
         ["recipes.baseline.auxiliary", "needs outliers made from ID classes"],
     ),
     "shares of which no outlier is left": (
         lambda own: own["recipes"].update(
-            a={"auxiliary": {"boundary": 1, "synthetic-id": 1000}, "exposure": EXPOSURE}
+            a={"auxiliary": {"boundary": 1, "synthetic-id": 1000}, "outlier_exposure": EXPOSURE}
         ),
         ["recipes.a.auxiliary", "exposure without outliers"],
     ),
     "real outliers that nobody gave": (
-        lambda own: own.update(own_images(own), recipes={"a": {"auxiliary": ["real"], "exposure": EXPOSURE}}),
+        lambda own: own.update(own_images(own), recipes={"a": {"auxiliary": ["real"], "outlier_exposure": EXPOSURE}}),
         ["recipes.a.auxiliary", "real: no image", "val_near"],
     ),
     "values that nothing decides between": (
@@ -200,10 +200,13 @@ def test_what_goes_together_without_validation_sets_is_welcome(workplace: Path) 
 def test_foreign_outliers_are_judged_when_they_are_read(workplace: Path) -> None:
     def foreign(own: dict[str, Any]) -> None:
         own["train"]["outliers"] = "theirs"
-        own["recipes"] = {"a": {"auxiliary": ["theirs"]}, "b": {"auxiliary": ["synthetic-id"], "exposure": EXPOSURE}}
+        own["recipes"] = {
+            "a": {"auxiliary": ["theirs"]},
+            "b": {"auxiliary": ["synthetic-id"], "outlier_exposure": EXPOSURE},
+        }
 
     assert said_of(workplace, yaml.safe_dump(edited(foreign), sort_keys=False)) == ""
-    refused = edited(lambda own: (foreign(own), own["recipes"].update(c={"exposure": EXPOSURE})))
+    refused = edited(lambda own: (foreign(own), own["recipes"].update(c={"outlier_exposure": EXPOSURE})))
     assert "recipes.c.auxiliary: exposure without outliers" in said_of(workplace, yaml.safe_dump(refused))
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from pipeline.presets import compose
 from pipeline.runtime.errors import UserError
 from pipeline.settings import params
+from pipeline.settings.section import Section
 
 
-class Example(params.Section):
+class Example(Section):
     size: int
     rate: float
 

@@ -19,15 +19,15 @@ def test_sharpness_is_scipys_laplacian() -> None:
 
 
 def test_the_same_distribution_gives_nothing_away() -> None:
-    found = audit.telltale(noise(300), noise(300))
+    found = audit.shortcut_auroc(noise(300), noise(300))
     assert all(value < 60 for value in found.values()), found
 
 
 def test_what_differs_is_found() -> None:
     sharp = noise(100)
     blurred = torch.from_numpy(gaussian_filter(sharp.numpy().astype(float), (0, 0, 1, 1)).astype(np.uint8))
-    assert audit.telltale(sharp, blurred)["sharpness"] == 100
-    darker = audit.telltale(noise(100), noise(100, 0, 100))
+    assert audit.shortcut_auroc(sharp, blurred)["sharpness"] == 100
+    darker = audit.shortcut_auroc(noise(100), noise(100, 0, 100))
     assert darker["brightness"] == 100 and darker["probe"] > 99
 
 
@@ -38,7 +38,7 @@ def test_the_probe_sees_stripes_that_single_statistics_do_not() -> None:
     wide = torch.zeros(60, 1, 16, 16, dtype=torch.uint8)
     wide[:, :, :, :8] = 200
     noisy = [part + noise(60, 0, 20) for part in (stripes, wide)]
-    found = audit.telltale(*noisy)
+    found = audit.shortcut_auroc(*noisy)
     assert found["probe"] == 100 and found["contrast"] < 70 and found["brightness"] < 70
 
 

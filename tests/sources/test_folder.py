@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline.artifacts.codec import encode_png
 from pipeline.runtime.errors import UserError
+from pipeline.settings.prepare import FolderSettings
 from pipeline.sources import folder
 from pipeline.sources.collection import Collection
 
@@ -35,11 +36,11 @@ def fill(path: Path, count: int, suffix: str = "png", start: int = 0) -> Path:
     return path
 
 
-def settings(images: Path | dict[str, str], **changes: Any) -> folder.Settings:
+def settings(images: Path | dict[str, str], **changes: Any) -> FolderSettings:
     ood: dict[str, Any] = {"near": {}, "far": {}, "val_near": {}, "val_far": {}}
     form = {"val_fraction": 0.2, "test_fraction": 0.2, "resize": 8, "size": 8, "channels": 3}
     own = images if isinstance(images, dict) else str(images)
-    return folder.Settings.model_validate({"id": own} | ood | form | changes)
+    return FolderSettings.model_validate({"id": own} | ood | form | changes)
 
 
 def load(images: Path | dict[str, str], **changes: Any) -> Collection:

@@ -7,6 +7,7 @@ from diffusers import AutoencoderTiny, AutoModel
 from pipeline import autoencoder as stage
 from pipeline.artifacts import models
 from pipeline.runtime.errors import UserError
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.pixel_space import PixelSpace
 
@@ -29,7 +30,7 @@ def test_scaling_is_undone(autoencoder: space.Autoencoder) -> None:
 
 
 def test_encode_gives_the_posterior_unscaled(autoencoder: space.Autoencoder) -> None:
-    mean, std = space.encode(autoencoder, PIXELS, 16, space.Running(batch=3, precision="float32"))
+    mean, std = space.encode(autoencoder, PIXELS, 16, InferenceSettings(batch=3, precision="float32"))
     posterior = autoencoder.encode(PIXELS.float() / 127.5 - 1).latent_dist
     torch.testing.assert_close(mean, posterior.mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(std, posterior.std, atol=1e-5, rtol=1e-5)
@@ -38,13 +39,14 @@ def test_encode_gives_the_posterior_unscaled(autoencoder: space.Autoencoder) -> 
 def test_the_batch_size_does_not_matter(autoencoder: space.Autoencoder) -> None:
     raw_latents = torch.randn(7, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     small, large = (
-        space.decode(autoencoder, raw_latents, 16, space.Running(batch=batch, precision="float32")) for batch in (2, 7)
+        space.decode(autoencoder, raw_latents, 16, InferenceSettings(batch=batch, precision="float32"))
+        for batch in (2, 7)
     )
     assert (small.int() - large.int()).abs().max() <= 1
 
 
 def test_decode_resizes_to_the_images_own_size(autoencoder: space.Autoencoder) -> None:
-    decoded = space.decode(autoencoder, torch.zeros(2, 4, 8, 8), 12, space.Running(batch=2, precision="float32"))
+    decoded = space.decode(autoencoder, torch.zeros(2, 4, 8, 8), 12, InferenceSettings(batch=2, precision="float32"))
     assert decoded.shape == (2, 1, 12, 12) and decoded.dtype == torch.uint8
 
 
@@ -57,9 +59,9 @@ def test_stable_diffusions_tiny_autoencoder_works_too(tmp_path: Path) -> None:
     loaded = models.load(AutoModel, tmp_path)
     assert isinstance(loaded, AutoencoderTiny)
     pixels = PIXELS.expand(-1, 3, -1, -1)
-    mean, std = space.encode(loaded, pixels, 32, space.Running(batch=4, precision="float32"))
+    mean, std = space.encode(loaded, pixels, 32, InferenceSettings(batch=4, precision="float32"))
     assert mean.shape[:2] == (7, 4) and not std.any()
-    assert space.decode(loaded, mean, 16, space.Running(batch=4, precision="float32")).shape == pixels.shape
+    assert space.decode(loaded, mean, 16, InferenceSettings(batch=4, precision="float32")).shape == pixels.shape
     raw_latents = torch.randn(2, 4, 4, 4)
     torch.testing.assert_close(space.to_latents(loaded, raw_latents), raw_latents)  # already scaled: factor 1
 
@@ -73,7 +75,7 @@ def test_training_learns_and_scales_to_unit_variance() -> None:
     )
     model = stage.train(images, settings, seed=0)
     assert stage.psnr(model, images, settings) > 12  # a constant image reaches 6
-    mean, _ = space.encode(model, images, 16, space.Running(batch=64, precision="float32"))
+    mean, _ = space.encode(model, images, 16, InferenceSettings(batch=64, precision="float32"))
     assert float(space.to_latents(model, mean).std()) == pytest.approx(1, abs=1e-3)
 
 
@@ -88,10 +90,10 @@ def test_pixel_space_changes_nothing(tmp_path: Path) -> None:
     PixelSpace(scaling_factor=1.7).save_pretrained(tmp_path)
     loaded = models.load(space.AnyAutoencoder, tmp_path)
     assert isinstance(loaded, PixelSpace) and loaded.config.scaling_factor == 1.7
-    mean, std = space.encode(loaded, PIXELS, 16, space.Running(batch=3, precision="float32"))
+    mean, std = space.encode(loaded, PIXELS, 16, InferenceSettings(batch=3, precision="float32"))
     torch.testing.assert_close(mean, PIXELS.float() / 127.5 - 1)
     assert not std.any()
-    assert torch.equal(space.decode(loaded, mean, 16, space.Running(batch=4, precision="float32")), PIXELS)
+    assert torch.equal(space.decode(loaded, mean, 16, InferenceSettings(batch=4, precision="float32")), PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["small", "tiny"])

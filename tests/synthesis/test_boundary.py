@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+from pipeline.settings.neighbourhood import NeighbourhoodSettings
 from pipeline.synthesis import boundary
 
 
@@ -38,9 +39,16 @@ def test_anchors_are_the_outermost_latents(n: int, d: int, seed: int) -> None:
     np.testing.assert_allclose(distances[anchors], np.sort(distances)[::-1][:5], rtol=1e-5)
 
 
-def settings_of(**changes: object) -> boundary.Sampling:
-    values = {"neighbours": 3, "anchors": 4, "draws": 6, "keep": 2, "sigmas": [1.0, 2.0], "unit_sphere": False}
-    return boundary.Sampling.model_validate(values | changes)
+def settings_of(**changes: object) -> NeighbourhoodSettings:
+    values = {
+        "neighbours": 3,
+        "anchors": 4,
+        "perturbations": 6,
+        "kept_per_anchor": 2,
+        "sigmas": [1.0, 2.0],
+        "unit_sphere": False,
+    }
+    return NeighbourhoodSettings.model_validate(values | changes)
 
 
 VECTORS = torch.randn(45, 18, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.1] * 9 + [10.0] * 9)
@@ -69,7 +77,7 @@ def test_every_prefix_is_balanced_over_classes_and_sigmas() -> None:
 
 
 def test_outliers_lie_sigma_standard_deviations_from_their_source() -> None:
-    sampled = draw(240, draws=1, keep=1)
+    sampled = draw(240, perturbations=1, kept_per_anchor=1)
     moved = (sampled.vectors - VECTORS[sampled.source]) / VECTORS.std(dim=0)
     for sigma in (1.0, 2.0):
         assert float(moved[sampled.sigma == sigma].std()) == pytest.approx(sigma, rel=0.05)

@@ -3,24 +3,23 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
 from pipeline.classifier.networks import Classifier, predict
 from pipeline.runtime.errors import UserError
-from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis import filters, judging
+from pipeline.synthesis.rendering import Images
+
+GENERATOR = torch.Generator().manual_seed(0)
+PIXELS = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8, generator=GENERATOR)
+TRAIN_SET = ImageSet(PIXELS, torch.arange(30) % 2, [str(i) for i in range(30)], ["a", "b"], "id")
+LATENTS = torch.randn(30, 4, 8, 8, generator=GENERATOR)
 
 
 @pytest.fixture(scope="module")
 def judge() -> judging.Judge:
     torch.manual_seed(0)
-    autoencoder = space.small(1, 16, [8, 16], 4).eval().requires_grad_(False)
     teacher = Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 1, [0.5], [0.3]).eval().requires_grad_(False)
-    pixels = torch.randint(0, 256, (30, 1, 16, 16), dtype=torch.uint8)
-    train_set = ImageSet(pixels, torch.arange(30) % 2, [str(i) for i in range(30)], ["a", "b"], "id")
-    return judging.Judge(
-        autoencoder, teacher, train_set, torch.randn(30, 4, 8, 8), 3, space.Running(batch=50, precision="float32")
-    )
+    return judging.Judge(teacher, TRAIN_SET, LATENTS, 3)
 
 
 def brute(points: torch.Tensor, references: torch.Tensor, k: int) -> np.ndarray:
@@ -32,21 +31,19 @@ def test_evidence_by_independent_means(judge: judging.Judge) -> None:
     pixels = torch.zeros(4, 1, 16, 16, dtype=torch.uint8)
     pixels[1, :, :8] = 255
     pixels[2] = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    pixels[3] = judge.train_set.pixels[5]  # a copy of a training image
+    pixels[3] = TRAIN_SET.pixels[5]  # a copy of a training image
     raw_latents = torch.randn(4, 4, 8, 8)
     found = judge.evidence(pixels, raw_latents)
     logits, features = predict(judge.teacher, pixels, 4)
-    np.testing.assert_allclose(
-        found.distance, brute(judge.scaled(raw_latents), judge.scaled(judge.train_latents), 3), rtol=1e-4
-    )
+    np.testing.assert_allclose(found.distance, brute(judge.scaled(raw_latents), judge.scaled(LATENTS), 3), rtol=1e-4)
     np.testing.assert_allclose(
         found.feature_distance,
-        brute(features, predict(judge.teacher, judge.train_set.pixels, 50)[1], 3),
+        brute(features, predict(judge.teacher, TRAIN_SET.pixels, 50)[1], 3),
         rtol=1e-3,
         atol=1e-5,
     )
     np.testing.assert_allclose(found.confidence, logits.softmax(dim=1).amax(dim=1), rtol=1e-5)
-    known = judge.train_set.pixels.flatten(1).float()
+    known = TRAIN_SET.pixels.flatten(1).float()
     nearest = [float(((known - image.flatten()) ** 2).mean(dim=1).min()) ** 0.5 for image in pixels.float()]
     np.testing.assert_allclose(found.pixel_distance, nearest, rtol=1e-4, atol=1e-3)
     assert found.pixel_distance[3] < 1e-3
@@ -58,12 +55,10 @@ def test_evidence_by_independent_means(judge: judging.Judge) -> None:
 
 
 def test_a_dimension_that_id_images_do_not_use_gives_finite_distances(judge: judging.Judge) -> None:
-    latents = judge.train_latents.clone()
+    latents = LATENTS.clone()
     latents[:, 0, 0, 0] = -1
-    own = judging.Judge(
-        judge.autoencoder, judge.teacher, judge.train_set, latents, 3, space.Running(batch=50, precision="float32")
-    )
-    found = own.evidence(judge.train_set.pixels[:4], torch.randn(4, 4, 8, 8))
+    own = judging.Judge(judge.teacher, TRAIN_SET, latents, 3)
+    found = own.evidence(TRAIN_SET.pixels[:4], torch.randn(4, 4, 8, 8))
     assert bool(found.distance.isfinite().all()) and float(own.scale.min()) > 0
 
 
@@ -71,14 +66,16 @@ def judged(confidence: list[float], reasons: list[str]) -> judging.Judged:
     n = len(reasons)
     one = torch.ones(n)
     evidence = filters.Evidence(one, one, one, torch.tensor(confidence), one, one, one.bool())
-    found = Candidates(torch.zeros(n, 1, 1, 1), torch.zeros(n, 2, dtype=torch.int64), one, torch.arange(n) - 1)
-    return judging.Judged("mixup", found, torch.zeros(n, 1, 2, 2), evidence, -one.long(), reasons)
+    parents, source = torch.zeros(n, 2, dtype=torch.int64), torch.arange(n) - 1
+    images = Images(torch.zeros(n, 1, 2, 2), torch.zeros(n, 1, 1, 1), parents, one, source)
+    keys = ["first", "second", "third", "fourth"]
+    return judging.Judged("mixup", "its meaning", images, evidence, -one.long(), reasons, keys, 7)
 
 
 def test_the_first_accepted_are_chosen_and_too_few_are_an_error() -> None:
     own = judged([0.5] * 4, ["", "flat", "", ""])
     assert own.choose(2) == [0, 2]
-    with pytest.raises(UserError, match=r"mixup: 3 of 4 candidates accepted \(rejected: flat 1\).*mixup.count"):
+    with pytest.raises(UserError, match=r"mixup: 3 of 4 candidates accepted \(rejected: flat 1\).*sample.mixup.count"):
         own.choose(4)
 
 
@@ -92,44 +89,12 @@ def test_outliers_that_look_like_id_stop_the_run() -> None:
 
 def test_fields_name_the_source_image_and_the_parents() -> None:
     own = judged([0.5, 0.25], ["", ""])
-    fields = [own.fields(i, 7, ["first", "second"]) for i in range(2)]
+    fields = [own.fields(i) for i in range(2)]
     assert [row["source"] for row in fields] == ["", "first"]
     assert fields[1] == {
         "method": "mixup", "label": -1, "parent_a": 0, "parent_b": 0, "strength": 1.0, "source": "first",
         "candidate": 1, "distance": 1.0, "confidence": 0.25, "seed": 7,
     }  # fmt: skip
-
-
-def test_latents_of_another_space_are_refused(judge: judging.Judge) -> None:
-    own = judged([0.5], [""]).found
-    with pytest.raises(UserError, match=r"embedding: latents of shape \(1, 1, 1\), expected \(4, 8, 8\)"):
-        judging.check_fits(own, judge, "embedding")
-
-
-def candidates(source: list[int]) -> Candidates:
-    n = len(source)
-    generator = torch.Generator().manual_seed(2)
-    parents = (torch.arange(n) % 2)[:, None].repeat(1, 2)
-    return Candidates(torch.randn(n, 4, 8, 8, generator=generator), parents, torch.ones(n), torch.tensor(source))
-
-
-def test_the_residual_of_its_source_turns_a_decoded_image_back(judge: judging.Judge) -> None:
-    rows = [3, 8, 20]
-    found = Candidates(judge.train_latents[rows], torch.zeros(3, 2).long(), torch.ones(3), torch.tensor(rows))
-    assert not torch.equal(judge.render(found, range(3), [], 0, "boundary"), judge.train_set.pixels[rows])
-    cured = judge.render(found, range(3), ["residual"], 0, "boundary")
-    assert torch.equal(cured, judge.train_set.pixels[rows])
-
-
-def test_cures_do_not_depend_on_the_batch_and_take_an_image_of_the_first_parent(judge: judging.Judge) -> None:
-    names = ["residual", "histogram", "sharpness", "jpeg-80"]
-    found = candidates([4, -1, -1, 7, -1, -1])
-    whole = judge.render(found, range(10, 16), names, 5, "mixup")
-    assert torch.equal(judge.render(found[2:5], range(12, 15), names, 5, "mixup"), whole[2:5])
-    black = judge.render(found, range(10, 16), ["histogram"], 5, "mixup").flatten(1).sort(dim=1).values.float()
-    for row, parent in zip(black, found.parents[:, 0], strict=True):
-        own = judge.train_set.pixels[judge.members[int(parent)]].flatten(1).float().sort(dim=1).values
-        assert float((own - row).abs().mean(dim=1).min()) < 2  # the grey levels of an image of that class
 
 
 def test_thumbnails_are_block_means_and_small_images_themselves() -> None:

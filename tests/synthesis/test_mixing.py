@@ -1,11 +1,10 @@
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pipeline import mixup
-from pipeline.synthesis import mixing
+from pipeline.settings.diffusion import MixupMode
+from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.diffusion import denoise, make_scheduler
 from pipeline.synthesis.randomness import normal
 from pipeline.synthesis.unet import ConditionalUNet
@@ -17,20 +16,17 @@ def model() -> ConditionalUNet:
     return ConditionalUNet(classes=4, features=5, channels=2, size=4, widths=[8, 16]).eval().requires_grad_(False)
 
 
-def settings(**changes: object) -> mixup.Params:
-    values = {"count": 10, "synthetic_id": 4, "mode": "mean", "ratio": [0.3, 0.7], "sampler": "ddim", "steps": 3}
-    return mixup.Params.model_validate(values | {"guidance": 1.0, "batch": 4} | changes)
-
-
 def sample(
-    model: ConditionalUNet, parents: torch.Tensor, share: torch.Tensor, chosen: mixup.Params, seed: int
-) -> torch.Tensor:
-    pieces = [range(i, min(i + chosen.batch, len(parents))) for i in range(0, len(parents), chosen.batch)]
-    rows = [slice(piece.start, piece.stop) for piece in pieces]
-    return torch.cat([
-        mixup.draw(model, piece, parents[own], share[own], chosen, seed, "mixup")
-        for piece, own in zip(pieces, rows, strict=True)
-    ])  # fmt: skip
+    model: ConditionalUNet, parents: torch.Tensor, share: torch.Tensor, seed: int, mode: MixupMode = "mean",
+    batch: int = 4, guidance: float = 1.0,
+) -> torch.Tensor:  # fmt: skip
+    found = []
+    for start in range(0, len(parents), batch):
+        own = range(start, min(start + batch, len(parents)))
+        rows = slice(own.start, own.stop)
+        predict = mixing.predictor(model, parents[rows], share[rows], mode, guidance)
+        found.append(diffusion.sample(model, predict, "ddim", 3, seed, "mixup", own))
+    return torch.cat(found)
 
 
 def of_class(model: ConditionalUNet, label: int, noise: torch.Tensor) -> torch.Tensor:
@@ -40,46 +36,34 @@ def of_class(model: ConditionalUNet, label: int, noise: torch.Tensor) -> torch.T
 
 
 @pytest.mark.parametrize("mode", ["mean", "slerp", "score"])
-def test_a_class_mixed_with_itself_is_that_class(model: ConditionalUNet, mode: mixing.Mode) -> None:
+def test_a_class_mixed_with_itself_is_that_class(model: ConditionalUNet, mode: MixupMode) -> None:
     parents, share = torch.full((3, 2), 2), torch.tensor([0.3, 0.5, 0.7])
-    sampled = sample(model, parents, share, settings(mode=mode), seed=7)
+    sampled = sample(model, parents, share, 7, mode)
     noise = normal(7, "mixup", range(3), (2, 4, 4))
     torch.testing.assert_close(sampled, of_class(model, 2, noise), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "slerp", "score"])
-def test_the_batch_size_does_not_matter(model: ConditionalUNet, mode: mixing.Mode) -> None:
+def test_the_batch_size_does_not_matter(model: ConditionalUNet, mode: MixupMode) -> None:
     parents, share = mixing.draw_parents(3, range(10), 4, 0.3, 0.7)
-    by_four = sample(model, parents, share, settings(mode=mode, batch=4), seed=3)
-    by_nine = sample(model, parents, share, settings(mode=mode, batch=9), seed=3)
+    by_four = sample(model, parents, share, 3, mode, batch=4)
+    by_nine = sample(model, parents, share, 3, mode, batch=9)
     torch.testing.assert_close(by_four, by_nine, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "slerp", "score"])
-def test_guidance_of_one_is_none_and_more_changes_the_sample(model: ConditionalUNet, mode: mixing.Mode) -> None:
+def test_guidance_of_one_is_none_and_more_changes_the_sample(model: ConditionalUNet, mode: MixupMode) -> None:
     parents, share = torch.tensor([[0, 1], [2, 3]]), torch.tensor([0.4, 0.6])
-    plain = sample(model, parents, share, settings(mode=mode), seed=3)
-    guided = sample(model, parents, share, settings(mode=mode, guidance=3.0), seed=3)
+    plain = sample(model, parents, share, 3, mode)
+    guided = sample(model, parents, share, 3, mode, guidance=3.0)
     assert guided.isfinite().all() and (guided - plain).abs().max() > 1e-3
-
-
-def test_the_method_and_its_control(model: ConditionalUNet) -> None:
-    autoencoder = SimpleNamespace(config=SimpleNamespace(scaling_factor=2.0))
-    mixed = mixup.mixtures(model, autoencoder, settings(), 3)(range(4, 9))
-    parents, share = mixing.draw_parents(3, range(4, 9), 4, 0.3, 0.7)
-    assert torch.equal(mixed.parents, parents) and torch.equal(mixed.strength, share)
-    assert mixed.source.tolist() == [-1] * 5
-    plain = mixup.single_classes(model, autoencoder, settings(mode="sum"), 3)(range(4, 9))
-    assert plain.parents.tolist() == [[i % 4] * 2 for i in range(4, 9)]
-    noise = normal(3, "synthetic-id", [6], model.shape)
-    torch.testing.assert_close(plain.raw_latents[2:3] * 2, of_class(model, 2, noise), atol=1e-4, rtol=1e-4)
 
 
 def test_each_sample_depends_on_its_own_pair(model: ConditionalUNet) -> None:
     """Guards against an embedding that is cached from the first pair and used for all."""
     share = torch.full((2,), 0.5)
-    first = sample(model, torch.tensor([[0, 1], [0, 1]]), share, settings(), seed=3)
-    second = sample(model, torch.tensor([[0, 1], [2, 3]]), share, settings(), seed=3)
+    first = sample(model, torch.tensor([[0, 1], [0, 1]]), share, 3)
+    second = sample(model, torch.tensor([[0, 1], [2, 3]]), share, 3)
     torch.testing.assert_close(first[0], second[0], atol=1e-5, rtol=1e-5)
     assert (first[1] - second[1]).abs().max() > 1e-3
 

@@ -14,11 +14,13 @@ pytest.importorskip("transformers")
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline import embedding
 from pipeline.artifacts import models
+from pipeline.artifacts.images import ImageSet
+from pipeline.methods import embedding
 from pipeline.runtime.errors import UserError
 from pipeline.synthesis.boundary import Outliers
 from pipeline.synthesis.stable_diffusion import StableDiffusion, align
+from tests.methods.inputs import SmallInputs
 
 WIDTH = 16  # of a token embedding
 CLASSES = ["cat", "dog", "cat dog"]
@@ -62,17 +64,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved
 
 
-def settings(folder: Path, **changes: Any) -> embedding.Params:
+def settings(folder: Path, **changes: Any) -> embedding.Settings:
     values = {
-        "count": 6, "neighbours": 2, "anchors": 2, "draws": 4, "keep": 1, "sigmas": [1.0], "unit_sphere": True,
-        "generator": str(folder), "revision": None, "prompt": "a photo of a {}", "sampler": "ddim", "steps": 2,
+        "count": 6, "neighbours": 2, "anchors": 2, "perturbations": 4, "kept_per_anchor": 1, "sigmas": [1.0],
+        "unit_sphere": True, "generator": str(folder), "revision": None, "prompt": "a photo of a {}", "sampler": "ddim", "steps": 2,
         "guidance": 4.0, "batch": 3,
     }  # fmt: skip
-    return embedding.Params.model_validate(values | changes)
+    return embedding.Settings.model_validate(values | changes)
 
 
 def generator(folder: Path, **changes: Any) -> StableDiffusion:
-    return embedding.stable_diffusion(settings(folder, **changes), CLASSES, size=32, seed=5)
+    id_set = ImageSet(torch.zeros(0), torch.zeros(0), [], CLASSES, "id")
+    return embedding.stable_diffusion(settings(folder, **changes), SmallInputs(seed=5, size=32, images=id_set))
 
 
 def outliers(count: int) -> Outliers:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.training import batches
 from pipeline.training.batches import positions, windows
-from pipeline.training.loaders import Augmentation, Pool, ahead
+from pipeline.training.loaders import Augmentation, Loader, ahead
 
 PLAIN = Augmentation(shift=0, flip=False)
 
@@ -28,7 +28,7 @@ class Numbered:
         return labels[:, None, None, None].expand(-1, 1, 4, 4).to(torch.uint8), labels
 
 
-def drawn(pool: Pool, seed: int, count: int, start: int = 0) -> list[Tensor]:
+def drawn(pool: Loader, seed: int, count: int, start: int = 0) -> list[Tensor]:
     return [torch.cat([part.flatten().float() for part in batch]) for batch in islice(pool.draws(seed, start), count)]
 
 
@@ -36,7 +36,7 @@ def drawn(pool: Pool, seed: int, count: int, start: int = 0) -> list[Tensor]:
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 9), st.integers(0, 12))
 def test_in_memory_and_streamed_the_batches_are_the_same(sizes: list[int], batch: int, seed: int, start: int) -> None:
     augmentation = Augmentation(shift=1, flip=True)
-    pools = [Pool(Numbered(sizes), batch, augmentation, in_memory) for in_memory in (True, False)]
+    pools = [Loader(Numbered(sizes), batch, augmentation, in_memory) for in_memory in (True, False)]
     whole = drawn(pools[0], seed, start + 6)
     for pool in pools:
         for expected, found in zip(whole[start:], drawn(pool, seed, 6, start), strict=True):
@@ -53,7 +53,7 @@ def test_a_pass_has_every_item_once(sizes: list[int], seed: int) -> None:
 
 
 def test_passes_and_seeds_differ() -> None:
-    pool = Pool(Numbered([3] * 40), 30, PLAIN, True)
+    pool = Loader(Numbered([3] * 40), 30, PLAIN, True)
     first = drawn(pool, 0, 8)
     assert not any(torch.equal(a, b) for a, b in zip(first[:4], first[4:], strict=True))
     assert not torch.equal(first[0], drawn(pool, 1, 1)[0])
@@ -61,13 +61,13 @@ def test_passes_and_seeds_differ() -> None:
 
 def test_few_pieces_are_mixed_as_a_whole() -> None:
     """Batches of a sorted data set hold items of all pieces."""
-    for batch in islice(Pool(Numbered([50] * 4), 40, PLAIN, True).draws(0), 5):
+    for batch in islice(Loader(Numbered([50] * 4), 40, PLAIN, True).draws(0), 5):
         assert (batch.labels // 50).unique().tolist() == [0, 1, 2, 3]
 
 
 def test_streaming_holds_no_more_than_the_open_pieces() -> None:
     data = Numbered([2] * 100)
-    stream = Pool(data, 4, PLAIN, False).draws(0)
+    stream = Loader(data, 4, PLAIN, False).draws(0)
     next(stream)
     assert len(data.read) <= 3 * batches.OPEN
     stream.close()
@@ -76,7 +76,7 @@ def test_streaming_holds_no_more_than_the_open_pieces() -> None:
 
 def test_a_later_start_reads_nothing_of_what_lies_before() -> None:
     data = Numbered([2] * 100)
-    stream = Pool(data, 2, PLAIN, False).draws(0, start=90)
+    stream = Loader(data, 2, PLAIN, False).draws(0, start=90)
     next(stream)
     assert len(data.read) <= 2 * batches.OPEN
     stream.close()
@@ -100,7 +100,7 @@ def test_statistics_are_those_of_all_pixels(in_memory: bool) -> None:
 
     data = Coloured([5, 9, 1])
     pixels = torch.cat([data.load(piece)[0] for piece in range(3)]).double() / 255
-    mean, std = Pool(data, 2, PLAIN, in_memory).statistics
+    mean, std = Loader(data, 2, PLAIN, in_memory).statistics
     assert mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), rel=1e-9)
     assert std == pytest.approx(pixels.std(dim=(0, 2, 3)).tolist(), rel=1e-9)
 
