@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -11,22 +12,51 @@ import pytest
 import yaml
 
 from pipeline import STAGES, fingerprint
+from pipeline.runtime import closure
+from pipeline.runtime.errors import UserError
 from tests.conftest import ROOT, ran, run, toy_params
 
 
+def copied(folder: Path) -> Path:
+    """A copy of the package, to edit."""
+    return Path(shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture(scope="module")
+def without_type_imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package without what only type checkers import."""
+    folder = tmp_path_factory.mktemp("copy")
+    for path in copied(folder).rglob("*.py"):
+        path.write_text(re.sub(r"^if TYPE_CHECKING:\n(?:(?:    .*)?\n)+", "", path.read_text(), flags=re.M))
+    return folder
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_code_of_a_stage_is_what_python_itself_would_import(stage: str) -> None:
+def test_the_code_of_a_stage_is_what_python_itself_would_import(stage: str, without_type_imports: Path) -> None:
     """Against the standard library's finder, which reads bytecode; it finds nothing outside of the project here."""
-    finder = ModuleFinder(path=[str(ROOT)])
-    finder.run_script(str(ROOT / f"pipeline/{stage}.py"))
+    finder = ModuleFinder(path=[str(without_type_imports)])
+    finder.run_script(str(without_type_imports / f"pipeline/{stage}.py"))
     found = {Path(module.__file__) for module in finder.modules.values() if module.__file__}
-    modules = {path for path in found if path.name != "__init__.py"} - fingerprint.WITHOUT_EFFECT
-    assert {path for path in fingerprint.closure(stage) if path.suffix == ".py"} == modules
+    modules = {ROOT / path.relative_to(without_type_imports) for path in found} - closure.WITHOUT_EFFECT
+    expected = {path for path in modules if path.name != "__init__.py"}
+    own = fingerprint.code(stage, [])
+    assert {path for path in own if path.suffix == ".py" and path.name != "__init__.py"} == expected
+    assert {path for path in own if path.name == "__init__.py"} <= modules
 
 
 def test_files_that_are_no_modules_belong_to_the_code_too() -> None:
-    names = {path.name for stage in ("prepare", "report") for path in fingerprint.closure(stage)}
+    names = {path.name for stage in ("prepare", "report") for path in fingerprint.code(stage, [])}
     assert {"digits.yaml", "cifar10.yaml", "page.html.j2", "style.css"} <= names
+
+
+def test_the_code_of_sample_is_that_of_the_methods_that_are_named() -> None:
+    files = {name: {path.name for path in fingerprint.code("sample", names)} for name, names in NAMED.items()}
+    assert "boundary.py" in files["boundary"] and "mixup.py" not in files["boundary"]
+    assert {"mixup.py", "mixing.py"} <= files["mixup"] and "attribution.py" not in files["mixup"]
+    assert fingerprint.code("train", ["mixup"]) == fingerprint.code("train", [])
+
+
+NAMED = {"boundary": ["boundary", "noise"], "mixup": ["mixup"]}
 
 
 def prints(folder: Path) -> dict[str, Any]:
@@ -51,6 +81,7 @@ def photos(workplace: Path) -> Path:
     own = {"id": "photos", "near": {"checks": "checks"}, "far": {}, "val_near": {}, "val_far": {}}
     form = {"val_fraction": 0.15, "test_fraction": 0.25, "resize": 16, "size": 16, "channels": 3}
     settings["prepare"] |= {"benchmark": "folder", "folder": own | form}
+    settings["score"]["detectors"] = {"msp": {}}
     settings["autoencoder"]["source"] = "vae"
     (workplace / "params.yaml").write_text(yaml.safe_dump(settings))
     return workplace
@@ -110,36 +141,61 @@ def test_globs_and_home_folders_are_read_as_the_stages_do(photos: Path, monkeypa
     assert changed(photos, before) == {"prepare"}
 
 
-@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 300, "photos/cat/0.png/x"])
+@pytest.mark.parametrize("path", ["x" * 300, "photos/cat/0.png/x"])
 def test_paths_that_lead_nowhere_are_left_to_the_stage_that_reads_them(path: str, photos: Path) -> None:
     settings = yaml.safe_load((photos / "params.yaml").read_text())
     settings["prepare"]["folder"] |= {"id": path, "near": {}}
-    settings["autoencoder"]["source"] = path
     (photos / "params.yaml").write_text(yaml.safe_dump(settings))
     assert prints(photos)["prepare"]["files"] is None
+
+
+def test_params_that_do_not_hold_stop_the_run_before_any_stage(photos: Path) -> None:
+    settings = yaml.safe_load((photos / "params.yaml").read_text())
+    settings["prepare"]["folder"]["id"] = "~nobody-of-this-name/x"
+    (photos / "params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match="prepare.folder.id.*no such user's home folder"):
+        fingerprint.main()
+    assert not (photos / "data/fingerprints").exists()
+
+
+def test_the_diffusion_model_is_of_no_importance_where_no_method_draws_from_it(workplace: Path) -> None:
+    settings = toy_params()
+    before = prints(workplace)
+    settings["methods"] = ["boundary", "noise"]
+    (workplace / "params.yaml").write_text(yaml.safe_dump(settings))
+    assert changed(workplace, before) == {"diffusion", "sample"}
+    assert json.loads((workplace / "data/fingerprints/diffusion.json").read_text()) == {"needed": False}
 
 
 def test_an_edit_of_a_module_is_noticed_by_the_stages_that_import_it(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(ROOT / "pipeline", workplace / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(fingerprint, "ROOT", workplace)
-    fingerprint.imported.cache_clear()
+    copied(workplace)
+    for module in (fingerprint, closure):
+        monkeypatch.setattr(module, "ROOT", workplace)
+    forget()
     before = prints(workplace)
     with (workplace / "pipeline/evaluation/metrics.py").open("a") as file:
         file.write("# edited\n")
+    forget()
     assert changed(workplace, before) == {"score", "report"}
     with (workplace / "pipeline/reporting/style.css").open("a") as file:
         file.write("/* edited */\n")
     assert changed(workplace, before) == {"score", "report"}
-    fingerprint.imported.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """The modules were read once: read them again."""
+    closure.imported.cache_clear()
+    closure.closure.cache_clear()
 
 
 def test_dvc_runs_again_what_a_new_photograph_changes_and_nothing_else(tmp_path: Path) -> None:
     """A pipeline of two stages in place of all: the first one, and a stage that reads the photographs."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/0.png").touch()
-    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    copied(tmp_path)
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     listing = {
         "cmd": "ls photos > listing.txt", "deps": ["data/fingerprints/prepare.json"], "outs": ["listing.txt"],
@@ -147,7 +203,12 @@ def test_dvc_runs_again_what_a_new_photograph_changes_and_nothing_else(tmp_path:
     copy = {"cmd": "cp listing.txt copy.txt", "deps": ["listing.txt"], "outs": ["copy.txt"]}
     own = {"stages": {"fingerprint": stages["fingerprint"], "listing": listing, "copy": copy}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(own))
-    (tmp_path / "params.yaml").write_text("prepare: {folder: {id: photos}}\n")
+    settings = toy_params()
+    own_images = {"id": "photos", "near": {}, "far": {}, "val_near": {}, "val_far": {}}
+    form = {"val_fraction": 0.15, "test_fraction": 0.25, "resize": 16, "size": 16, "channels": 3}
+    settings["prepare"] |= {"benchmark": "folder", "folder": own_images | form}
+    settings["score"]["detectors"] = {"msp": {}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
 

@@ -50,9 +50,7 @@ def cut_down(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     settings["prepare"]["folder"] |= {"id": str(folder), "size": 16, "resize": 16}
     settings["autoencoder"] |= {"size": 16, "widths": [8, 16], "steps": 40}
     settings["teacher"] |= {"steps": 60, "network": "wrn-10-1", "shift": 1}
-    settings["boundary"] |= {"count": 160, "perturbations": 8, "anchors": 5, "neighbours": 5}
-    settings["diffusion"] |= {"steps": 8, "widths": [8, 16]}
-    settings["mixup"] |= {"synthetic_id": 60, "steps": 2, "batch": 60}
+    settings["sample"]["boundary"] |= {"count": 160, "perturbations": 8, "anchors": 5, "neighbours": 5}
     settings["shards"] |= {"per_method": 60, "neighbours": 5, "filters": ["non-finite", "flat"], "max_id_like": 1.0}
     settings["train"] |= {"auxiliary_count": 60, "steps": 80, "network": "wrn-10-1", "shift": 1}
     return settings

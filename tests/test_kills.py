@@ -25,20 +25,17 @@ from tests.conftest import make_project, toy_params
 from tests.test_pipeline import digests
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
-LONG = [name if name != "train" else "train penumbra" for name in STAGES if name not in ("score", "report")]
+LONG = [name for name in STAGES if name not in ("fingerprint", "score", "report")]
 ROOM = 16_384  # bytes left on the file system: room for a lock and little else
 IN_A_ROW = 5  # kills before a run may come to its end
-FEW = ("boundary", "infer")  # in the normal suite
+FEW = ("sample", "infer")  # in the normal suite
 # processes that begin with everything imported, which takes longer than the toy's stages: kills shall hit the work
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([f"pipeline.{stage}" for stage in STAGES])
 OUTPUTS = {
     "prepare": ["data/images"], "autoencoder": ["data/models/autoencoder"], "encode": ["data/latents"],
-    "teacher": ["data/models/teacher"], "boundary": ["data/candidates/boundary.arrow"],
-    "crossing": ["data/candidates/crossing.arrow"], "diffusion": ["data/models/diffusion"],
-    "embedding": ["data/candidates/embedding.arrow"],
-    "mixup": ["data/candidates/mixup.arrow", "data/candidates/synthetic-id.arrow"],
-    "shards": ["data/outliers", "data/controls"], "train penumbra": ["data/models/recipes/penumbra"],
+    "teacher": ["data/models/teacher"], "diffusion": ["data/models/diffusion"], "sample": ["data/candidates"],
+    "shards": ["data/outliers", "data/controls"], "train": ["data/models/recipes"],
     "infer": ["data/outputs"],
 }  # fmt: skip
 
@@ -171,7 +168,7 @@ def test_a_small_file_system_that_fills_up(
     fault(f"stage `{stage}`", "file system that fills up", "one line says so; run again with room: the same bytes")
 
 
-@pytest.mark.parametrize("unfinished", ["boundary"], indirect=True)
+@pytest.mark.parametrize("unfinished", ["sample"], indirect=True)
 def test_two_runs_of_a_stage_at_once(unfinished: tuple[str, Path], fault: Callable[[str, str, str], None]) -> None:
     stage, folder = unfinished
     before = digests(folder)

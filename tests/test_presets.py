@@ -19,11 +19,10 @@ from pytorch_ood.benchmark import img as openood
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import candidates
 from pipeline.artifacts.codec import encode_png
 from pipeline.runtime.layout import CANDIDATES
-from pipeline.settings.check import METHODS
-from pipeline.sources import benchmarks
+from pipeline.settings.benchmarks import record
+from pipeline.settings.methods import bases
 from tests.conftest import in_fast_precision, run_stages
 
 CLASSES, EACH = 3, 4  # images of a class
@@ -42,7 +41,7 @@ def picture(of: str, i: int, label: int, side: int) -> bytes:
 
 def write_lists(root: Path, preset: str) -> None:
     """OpenOOD's lists of a benchmark, and images of them."""
-    known: Any = getattr(openood, benchmarks.record(preset).benchmark or "")
+    known: Any = getattr(openood, record(preset).benchmark or "")
     folder = root / "openood_benchmark_imglist/benchmark_imglist" / known._subdir
     folder.mkdir(parents=True)
     splits = dict.fromkeys((known._train_imglist, known._val_id_imglist, known._test_id_imglist), True)
@@ -77,17 +76,18 @@ def use_parquet(folder: dict[str, Any]) -> None:
 
 
 def cut_down(settings: dict[str, Any]) -> None:
-    """Seconds rather than hours; a method that is left out stays so."""
+    """Seconds rather than hours."""
     in_fast_precision(settings)
-    for method in METHODS:
-        settings[method]["count"] = min(settings[method]["count"], 24)
+    for own in settings["sample"].values():
+        own |= {"count": 24} if "count" in own else {}
     settings["teacher"] |= {"steps": 3, "batch": 16}
     sampling = {"neighbours": 2, "anchors": 3, "perturbations": 8}
-    settings["boundary"] |= sampling
+    settings["sample"]["boundary"] |= sampling
     settings["diffusion"] |= {"widths": [8, 16, 16], "steps": 2, "batch": 4}
-    settings["embedding"] |= sampling | {"steps": 2}
-    settings["mixup"] |= {"synthetic_id": 24, "steps": 2}
-    settings["shards"] |= {"per_method": 6, "neighbours": 2, "confident": 0.999, "max_id_like": 1.0}
+    settings["sample"]["embedding"] |= sampling | {"steps": 2}
+    settings["sample"]["mixup"] |= {"steps": 2}
+    settings["sample"]["synthetic-id"] |= {"steps": 2}
+    settings["shards"] |= {"per_method": 6, "neighbours": 2, "confidence_quantile": 0.999, "max_id_like": 1.0}
     settings["train"] |= {"auxiliary_count": 6, "steps": 2, "batch": 8, "auxiliary_batch": 8, "seeds": [0]}
     settings["score"] |= {"resamples": 20}
     settings["score"]["detectors"] |= {"knn": {"k": [3, 5]}, "vim": {"d": [2, 3]}}
@@ -126,4 +126,5 @@ def test_every_stage(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     summary = json.loads(Path("metrics/summary.json").read_text())
     assert list(summary) == list(settings["recipes"])
     assert Path("report/index.html").is_file()
-    assert len(candidates.load(CANDIDATES / "crossing.arrow")) == settings["crossing"]["count"] == 0
+    assert {path.stem for path in CANDIDATES.iterdir()} == set(bases(settings["methods"]))
+    assert "boundary-crossing" not in settings["methods"]

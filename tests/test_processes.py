@@ -23,7 +23,7 @@ from tests.test_pipeline import digests
 pytestmark = pytest.mark.timeout(900)
 # accelerate's word for several processes on a machine, with or without GPUs
 TWO = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-FEW = ["encode", "boundary", "shards", "infer"]
+FEW = ["encode", "sample", "shards", "infer"]
 SAME_BYTES = [stage for stage in OUTPUTS if stage in SHARED and stage not in ("teacher", "diffusion")]
 
 
@@ -74,7 +74,7 @@ def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path, sta
 
 @pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.parametrize("stage", ["encode", "train penumbra"])
+@pytest.mark.parametrize("stage", ["encode", "train"])
 def test_a_process_that_dies_takes_the_others_with_it(
     copy: Path, stage: str, fault: Callable[[str, str, str], None]
 ) -> None:
@@ -105,7 +105,7 @@ def test_training_by_two_processes_is_that_of_one(copy: Path) -> None:
     (copy / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     curves = []
     for launcher in ("", TWO):
-        done = launch(copy, "train penumbra", launcher)
+        done = launch(copy, "train", launcher)
         assert done.returncode == 0, done.stdout + done.stderr
         curves.append(
             {term: curve(copy, term) for term in ("cross_entropy", "outlier_exposure", "soft_targets", "accuracy")}
@@ -121,7 +121,7 @@ def test_a_batch_that_does_not_divide_is_refused(copy: Path) -> None:
     settings = toy_params()
     settings["train"] |= {"batch": 63}
     (copy / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    done = launch(copy, "train penumbra")
+    done = launch(copy, "train")
     assert done.returncode != 0
     assert "error: params.yaml: batch or auxiliary_batch is 63, expected a multiple of the 2 processes" in done.stderr
     assert not hidden(copy)

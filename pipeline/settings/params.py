@@ -60,7 +60,7 @@ def _note_lines(node: Node, place: Place, lines: dict[Place, int]) -> None:
             inner = (*place, key.value)
             if inner in lines:
                 name = ".".join(map(str, inner))
-                raise UserError(f"{PARAMS} line {line}: {name} stands in line {lines[inner]} already; remove one")
+                raise UserError(f"{PARAMS} line {line}: {name} is in line {lines[inner]} already; remove one")
             lines[inner] = line
             _note_lines(value, inner, lines)
 
@@ -155,7 +155,8 @@ def _explain(place: Place, problem: Any, adapter: TypeAdapter[Any], lines: dict[
     if problem["type"] == "missing":
         return f"{at(lines, where)}: is missing; add it"
     if problem["type"] == "extra_forbidden":
-        return f"{at(lines, where)}: unknown{like(str(where[-1]), _names(adapter.json_schema()))}"
+        known = [name for name in _names(adapter.json_schema()) if name != where[-1]]  # it may be known elsewhere
+        return f"{at(lines, where)}: unknown{like(str(where[-1]), known)}"
     said = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
     return f"{at(lines, where)}: {said}{value}"

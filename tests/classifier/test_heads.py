@@ -10,6 +10,7 @@ from pipeline.classifier import heads
 from pipeline.classifier.margins import ANNEALING, NormalisedSphereFace
 from pipeline.classifier.scores import max_cosine, max_softmax
 from pipeline.runtime.errors import UserError
+from pipeline.settings.heads import parse
 
 ANGULAR = [
     {"kind": "cosface", "scale": 30.0, "margin": 0.35},
@@ -23,7 +24,7 @@ ALL = [{"kind": "linear"}, *ANGULAR]
 
 def made(content: dict[str, object], dimension: int = 8, classes: int = 5) -> torch.nn.Module:
     torch.manual_seed(0)
-    return heads.build(heads.parse(content), dimension, classes)
+    return heads.build(parse(content), dimension, classes)
 
 
 def batch(n: int = 40, dimension: int = 8, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +178,7 @@ def test_gradients_are_finite_where_features_lie_on_a_class_weight(content: dict
 )
 def test_a_head_that_does_not_exist_is_named(content: object) -> None:
     with pytest.raises(UserError, match="head"):
-        heads.parse(content)
+        parse(content)
 
 
 def test_max_cosine_tells_apart_what_softmax_ties() -> None:

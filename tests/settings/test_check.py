@@ -72,9 +72,9 @@ def own_images(content: dict[str, Any]) -> dict[str, Any]:
 
 SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "unknown section": (set_to("encod", {}), ["encod: unknown section, did you mean encode"]),
-    "missing section": (lambda own: own.pop("mixup"), ["mixup: is missing"]),
-    "unknown key": (set_to("boundary", "sigma", [1.0]), ["boundary.sigma: unknown, did you mean sigmas"]),
-    "unknown key, nothing near": (set_to("boundary", "xyzzy", 1), ["boundary.xyzzy: unknown"]),
+    "missing section": (lambda own: own.pop("shards"), ["shards: is missing"]),
+    "unknown key": (set_to("sample", "boundary", "sigma", [1.0]), ["boundary.sigma: unknown, did you mean sigmas"]),
+    "unknown key, nothing near": (set_to("sample", "boundary", "xyzzy", 1), ["sample.boundary.xyzzy: unknown"]),
     "missing key": (lambda own: own["train"].pop("steps"), ["train.steps: is missing"]),
     "text for a number": (set_to("train", "steps", "many"), ["train.steps", "'many'"]),
     "fraction for a count": (set_to("train", "steps", 1.5), ["train.steps", "1.5"]),
@@ -82,16 +82,18 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "negative seed": (set_to("seed", -1), ["seed", "-1"]),
     "not a number": (set_to("teacher", "learning_rate", float("nan")), ["teacher.learning_rate"]),
     "infinite": (set_to("teacher", "weight_decay", float("inf")), ["teacher.weight_decay"]),
-    "share above 1": (set_to("mixup", "ratio", [0.3, 1.7]), ["mixup.ratio.1", "1.7"]),
-    "range the wrong way round": (set_to("mixup", "ratio", [0.7, 0.3]), ["mixup", "low <= high"]),
-    "share of nothing": (set_to("shards", "inside_id", 0.0), ["shards.inside_id"]),
-    "more kept than drawn": (set_to("boundary", "keep", 200), ["boundary", "keep is 200", "draws = 40"]),
-    "no sigma": (set_to("boundary", "sigmas", []), ["boundary.sigmas"]),
+    "share above 1": (set_to("sample", "mixup", "ratio", [0.3, 1.7]), ["sample.mixup.ratio.1", "1.7"]),
+    "range the wrong way round": (set_to("sample", "mixup", "ratio", [0.7, 0.3]), ["mixup", "low <= high"]),
+    "share of nothing": (set_to("shards", "distance_quantile", 0.0), ["shards.distance_quantile"]),
+    "more kept than drawn": (
+        set_to("sample", "boundary", "kept_per_anchor", 200), ["boundary", "is 200", "perturbations = 40"],
+    ),
+    "no sigma": (set_to("sample", "boundary", "sigmas", []), ["boundary.sigmas"]),
     "one pixel of latents": (set_to("autoencoder", "widths", [8, 8, 8, 8, 8]), ["autoencoder", "32 or more"]),
     "autoencoder's widths not of eight": (set_to("autoencoder", "widths", [10, 20]), ["autoencoder.widths.0", "10"]),
     "width of nothing": (set_to("diffusion", "widths", [0]), ["diffusion.widths.0", "0"]),
     "latents that cannot be halved": (set_to("diffusion", "widths", [8] * 5), ["diffusion.widths", "of 8 pixels"]),
-    "more steps than were trained": (set_to("mixup", "steps", 1001), ["mixup.steps", "1001"]),
+    "more steps than were trained": (set_to("sample", "mixup", "steps", 1001), ["sample.mixup.steps", "1001"]),
     "shift over the whole image": (set_to("teacher", "shift", 16), ["teacher.shift", "fewer pixels than", "16"]),
     "unknown benchmark": (set_to("prepare", "benchmark", "cifar11"), ["prepare.benchmark", "did you mean cifar10"]),
     "no folder": (set_to("prepare", "benchmark", "folder"), ["prepare.folder", "null"]),
@@ -99,46 +101,58 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "two channels": (set_to("prepare", "folder", OWN | {"channels": 2}), ["prepare.folder.channels", "1 or 3"]),
     "odd size": (set_to("autoencoder", "size", 15), ["autoencoder", "size is 15", "multiple of"]),
     "width not of eight": (set_to("diffusion", "widths", [12]), ["diffusion.widths.0", "12"]),
-    "unknown method": (set_to("shards", "methods", ["boundry"]), ["shards.methods", "did you mean boundary"]),
-    "unknown cure": (set_to("shards", "methods", ["boundary+sharp"]), ["shards.methods", "'sharp' is unknown"]),
-    "method twice": (set_to("shards", "methods", ["boundary", "boundary"]), ["shards.methods", "twice"]),
+    "unknown method": (set_to("methods", ["boundry"]), ["methods", "did you mean boundary"]),
+    "unknown correction": (set_to("methods", ["boundary+sharp"]), ["methods", "'sharp' is unknown"]),
+    "method twice": (set_to("methods", ["boundary", "boundary"]), ["methods", "twice"]),
     "unknown filter": (set_to("shards", "filters", ["flatt"]), ["shards.filters", "did you mean flat"]),
-    "fewer candidates than packed": (set_to("boundary", "count", 10), ["boundary.count", "per_method"]),
-    "fewer controls than packed": (set_to("mixup", "synthetic_id", 10), ["mixup.synthetic_id", "per_method"]),
+    "fewer candidates than packed": (set_to("sample", "boundary", "count", 10), ["boundary.count", "per_method"]),
+    "method without its settings": (lambda own: own["sample"].pop("boundary"), ["sample", "boundary is missing"]),
+    "settings of no method": (set_to("sample", "bondary", {}), ["sample.bondary", "did you mean boundary"]),
+    "settings of a method that has none": (set_to("sample", "noise", {}), ["sample.noise: unknown"]),
+    "no method": (set_to("methods", []), ["methods"]),
+    "method that is not made": (
+        set_to("recipes", "noise", "auxiliary", ["cut-mix"]), ["recipes.noise.auxiliary", "cut-mix is not in methods"],
+    ),
+    "correction that is not made": (
+        set_to("recipes", "boundary", "auxiliary", ["boundary+contrast"]), ["auxiliary", "boundary+contrast is not in methods"],
+    ),
+    "shipped recipe that is none": (set_to("shipped", "penumbr"), ["shipped", "did you mean penumbra"]),
     "more asked for than packed": (set_to("train", "auxiliary_count", 10**6), ["recipes.noise.auxiliary", "lower it"]),
     "seed twice": (set_to("train", "seeds", [0, 0]), ["train.seeds", "twice"]),
     "no seed": (set_to("train", "seeds", []), ["train.seeds"]),
-    "unknown start": (set_to("train", "start", "teacher"), ["train.start", "pretrained_seeds"]),
-    "trunks that are not trained": (set_to("train", "start", "pretrained_seeds"), ["train.start", "[0, 1, 2]"]),
+    "unknown start": (set_to("train", "init_from", "teacher"), ["train.init_from", "pretrained"]),
+    "pretrained, but none is": (set_to("train", "init_from", "pretrained"), ["train.init_from", "[0, 1, 2"]),
     "unknown network": (set_to("train", "network", "resnet-21"), ["train.network", "resnet-21"]),
     "longer warm-up than training": (set_to("teacher", "warmup", 10**6), ["teacher.warmup"]),
     "unknown precision": (set_to("encode", "precision", "float16"), ["encode.precision", "bfloat16"]),
     "no recipe": (set_to("recipes", {}), ["recipes"]),
     "recipe name with a dot": (set_to("recipes", "a.b", {}), ["recipes.a.b"]),
     "recipe name that leads out": (set_to("recipes", "../up", {}), ["recipes.../up"]),
-    "unknown term": (set_to("recipes", "baseline", {"exposur": 1}), ["recipes.baseline.exposur", "mean exposure"]),
+    "unknown term": (
+        set_to("recipes", "baseline", {"outlier_exposur": 1}), ["recipes.baseline.outlier_exposur", "mean outlier_exposure"],
+    ),
     "unknown head": (set_to("recipes", "baseline", {"head": {"kind": "cosine"}}), ["recipes.baseline.head"]),
     "head without its margin": (
         set_to("recipes", "baseline", {"head": {"kind": "arcface", "scale": 16.0}}), ["baseline.head", "margin"],
     ),
     "unknown outliers": (set_to("recipes", "noise", "auxiliary", ["nois"]), ["auxiliary", "did you mean noise"]),
     "outliers not named": (
-        lambda own: own["recipes"]["noise"].pop("auxiliary"), ["recipes.noise", "exposure without outliers"],
+        lambda own: own["recipes"]["noise"].pop("auxiliary"), ["recipes.noise", "outlier_exposure without outliers"],
     ),
     "outliers that no term uses": (
         set_to("recipes", "baseline", {"auxiliary": ["boundary"]}), ["recipes.baseline.auxiliary", "no term that uses"],
     ),
-    "information without outliers": (
-        set_to("recipes", "baseline", {"micl": MICL}), ["recipes.baseline", "information without outliers"],
+    "MICL without outliers": (
+        set_to("recipes", "baseline", {"micl": MICL}), ["recipes.baseline", "micl without outliers"],
     ),
     "exposure to further ID images alone": (
         set_to("recipes", "synthetic-id", "outlier_exposure", EXPOSURE), ["id.auxiliary", "exposure without outliers"],
     ),
-    "information beside further ID images": (
-        set_to("recipes", "baseline", {"auxiliary": ["boundary", "decoded-id"], "micl": MICL}),
+    "MICL beside further ID images": (
+        set_to("recipes", "baseline", {"auxiliary": ["boundary", "synthetic-id"], "micl": MICL}),
         ["recipes.baseline.auxiliary", "name outlier methods alone"],
     ),
-    "information of outliers of no class": (
+    "MICL of outliers of no class": (
         set_to("recipes", "baseline", {"auxiliary": ["noise"], "micl": MICL}),
         ["recipes.baseline.auxiliary", "needs outliers made from ID classes"],
     ),
@@ -149,8 +163,8 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         ["recipes.a.auxiliary", "exposure without outliers"],
     ),
     "real outliers that nobody gave": (
-        lambda own: own.update(own_images(own), recipes={"a": {"auxiliary": ["real"], "outlier_exposure": EXPOSURE}}),
-        ["recipes.a.auxiliary", "real: no image", "val_near"],
+        lambda own: own.update(own_images(own), methods=[*own["methods"], "oracle"]),
+        ["methods", "oracle: no image", "val_near"],
     ),
     "values that nothing decides between": (
         lambda own: own.update(own_images(own), score={"resamples": 0, "detectors": {"knn": {"k": [1, 5]}}}),
@@ -164,20 +178,20 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         ["teacher.revision", "timm/resnet10t", "40-digit"],
     ),
     "generator without its commit": (
-        set_to("embedding", "generator", "someone/sd"), ["embedding.revision", "someone/sd", "40-digit"],
+        set_to("sample", "embedding", "generator", "someone/sd"), ["embedding.revision", "someone/sd", "40-digit"],
     ),
     "pretrained weights for a network that has none": (
         lambda own: own["teacher"].update(weights="someone/some-net", revision="a" * 40),
         ["teacher.weights", "timm:NAME alone"],
     ),
     "prompt without a place for the class": (
-        lambda own: own["embedding"].update(generator="someone/sd", revision="a" * 40, prompt="a cat"),
+        lambda own: own["sample"]["embedding"].update(generator="someone/sd", revision="a" * 40, prompt="a cat"),
         ["embedding", "prompt is 'a cat', expected one {}"],
     ),
     "unknown detector": (set_to("score", "detectors", {"mps": {}}), ["score.detectors", "did you mean msp"]),
     "unknown image detector": (set_to("infer", "detectors", {"odn": {}}), ["infer.detectors", "did you mean odin"]),
-    "section that is a list": (set_to("boundary", [1]), ["boundary"]),
-    "section that is nothing": (set_to("boundary", None), ["boundary"]),
+    "section that is a list": (set_to("encode", [1]), ["encode"]),
+    "section that is nothing": (set_to("encode", None), ["encode"]),
 }  # fmt: skip
 
 
@@ -190,7 +204,11 @@ def test_a_slip_is_named_with_its_line(slip: str, workplace: Path) -> None:
         line = int(said.split("line ")[1].split(":")[0])
         key = words[0].split(":")[0].split(".")
         text = (workplace / "params.yaml").read_text().splitlines()[line - 1]
-        assert any(part in text for part in key) or slip in ("missing key", "width not of eight"), (line, text)
+        assert any(part in text for part in key) or slip in (
+            "missing key",
+            "width not of eight",
+            "unknown correction",
+        ), (line, text)
 
 
 def test_what_goes_together_without_validation_sets_is_welcome(workplace: Path) -> None:
@@ -200,22 +218,22 @@ def test_what_goes_together_without_validation_sets_is_welcome(workplace: Path) 
 def test_foreign_outliers_are_judged_when_they_are_read(workplace: Path) -> None:
     def foreign(own: dict[str, Any]) -> None:
         own["train"]["outliers"] = "theirs"
-        own["recipes"] = {
+        own["recipes"] |= {
             "a": {"auxiliary": ["theirs"]},
             "b": {"auxiliary": ["synthetic-id"], "outlier_exposure": EXPOSURE},
         }
 
     assert said_of(workplace, yaml.safe_dump(edited(foreign), sort_keys=False)) == ""
     refused = edited(lambda own: (foreign(own), own["recipes"].update(c={"outlier_exposure": EXPOSURE})))
-    assert "recipes.c.auxiliary: exposure without outliers" in said_of(workplace, yaml.safe_dump(refused))
+    assert "recipes.c.auxiliary: outlier_exposure without outliers" in said_of(workplace, yaml.safe_dump(refused))
 
 
 def test_an_alias_is_welcome(workplace: Path) -> None:
     text = (ROOT / "params.yaml").read_text()
     once = text.replace(
-        "exposure: {weight: 0.5, temperature: 1.0}", "exposure: &own {weight: 0.5, temperature: 1.0}", 1
+        "outlier_exposure: {weight: 0.5, temperature: 1.0}", "outlier_exposure: &own {weight: 0.5, temperature: 1.0}", 1
     )
-    again = once.replace("exposure: {weight: 0.5, temperature: 1.0}", "exposure: *own")
+    again = once.replace("outlier_exposure: {weight: 0.5, temperature: 1.0}", "outlier_exposure: *own")
     assert "*own" in again and said_of(workplace, again) == ""
 
 
@@ -229,8 +247,8 @@ def test_all_slips_are_named_at_once(workplace: Path) -> None:
 
 
 FILES = {
-    "twice": ("seed: 0\nprepare: {}\nseed: 1\n", "line 3: seed stands in line 1 already"),
-    "twice, inside": ("train:\n  steps: 1\n  steps: 2\n", "line 3: train.steps stands in line 2 already"),
+    "twice": ("seed: 0\nprepare: {}\nseed: 1\n", "line 3: seed is in line 1 already"),
+    "twice, inside": ("train:\n  steps: 1\n  steps: 2\n", "line 3: train.steps is in line 2 already"),
     "a bomb": (
         "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)),
         "aliases of aliases",

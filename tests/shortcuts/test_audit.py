@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from scipy.ndimage import gaussian_filter, laplace
 
@@ -46,11 +45,3 @@ def test_spectrum_of_a_wave_has_its_peak_at_its_frequency() -> None:
     columns = torch.arange(16) * 2 * torch.pi * 3 / 16
     wave = (127 + 100 * columns.cos()).to(torch.uint8).expand(1, 1, 16, 16)
     assert audit.spectrum(wave)[0].argmax() == 3 - 1  # rings start at 1
-
-
-def test_diversity() -> None:
-    pixels = noise(10)
-    latents = torch.arange(10.0)[:, None] * 2
-    assert audit.diversity(latents, pixels) == (pytest.approx(2.0), 0)
-    repeated = torch.cat([pixels[:6], pixels[:1], pixels[:1], pixels[3:5]])  # one image three times, two images twice
-    assert audit.diversity(latents, repeated)[1] == len(repeated) - 6

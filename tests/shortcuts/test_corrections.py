@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import convolve
 
+from pipeline.settings.methods import CORRECTIONS, Pools
 from pipeline.shortcuts import corrections
 
 
@@ -85,7 +87,12 @@ def test_jpeg_is_what_pillow_makes_of_it(images: torch.Tensor, reference: correc
 
 
 @pytest.mark.parametrize("name", ["residuals", "jpeg", "jpeg-0", "jpeg-101"])
-def test_unknown_cures_are_refused(name: str) -> None:
-    corrections.check("boundary+residual+jpeg-1+jpeg-100")
-    with pytest.raises(ValueError, match=f"{name!r} is unknown; expected some of residual"):
-        corrections.check(f"boundary+residual+{name}")
+def test_unknown_corrections_are_refused(name: str) -> None:
+    pools: TypeAdapter[Pools] = TypeAdapter(Pools)
+    pools.validate_python(["boundary+residual+jpeg-1+jpeg-100"])
+    with pytest.raises(ValidationError, match=f"{name!r} is unknown; expected some of residual"):
+        pools.validate_python([f"boundary+residual+{name}"])
+
+
+def test_the_names_that_are_allowed_are_those_that_exist() -> None:
+    assert set(CORRECTIONS) == set(corrections.CORRECTIONS)

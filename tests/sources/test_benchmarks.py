@@ -19,6 +19,7 @@ from pipeline import prepare
 from pipeline.artifacts.images import ImageFile, load
 from pipeline.classifier.networks import Classifier
 from pipeline.runtime.errors import UserError
+from pipeline.settings.benchmarks import record as record_of
 from pipeline.sources import benchmarks
 from pipeline.sources.preprocess import preprocess
 
@@ -32,7 +33,7 @@ def digest(names: tuple[str, ...] | list[str]) -> str:
 
 @pytest.mark.parametrize("name", OPENOOD)
 def test_records_have_the_sets_of_pytorch_ood_s_benchmark(name: str) -> None:
-    record = benchmarks.record(name)
+    record = record_of(name)
     theirs = getattr(benchmarks_of_pytorch_ood, record.benchmark)
     for role, names in (("near", theirs._near_ood), ("far", theirs._far_ood)):
         assert {n.lower() for n in names} == {n for n, about in record.sets.items() if about.role == role}
@@ -41,7 +42,7 @@ def test_records_have_the_sets_of_pytorch_ood_s_benchmark(name: str) -> None:
 
 def test_records_have_openood_s_counts_preprocessing_and_classes() -> None:
     """Counts by the lines of OpenOOD's lists; what is left out adds up to the whole."""
-    counts = {name: {n: about.count for n, about in benchmarks.record(name).sets.items()} for name in OPENOOD}
+    counts = {name: {n: about.count for n, about in record_of(name).sets.items()} for name in OPENOOD}
     assert counts["cifar10"] == {
         "train": 50_000, "val": 1000, "test": 9000, "ood-val": 1000, "cifar100": 9000, "tinyimagenet": 7793,
         "mnist": 70_000, "svhn": 26_032, "textures": 5640, "places365": 35_195,
@@ -51,10 +52,10 @@ def test_records_have_openood_s_counts_preprocessing_and_classes() -> None:
     assert counts["cifar10"]["places365"] + 1305 == counts["cifar100"]["places365"] + 2727 == 36_500
     assert counts["imagenet1k"]["val"] + counts["imagenet1k"]["test"] == 50_000
     for name, size in (("cifar10", (32, 32)), ("imagenet200", (256, 224)), ("imagenet1k", (256, 224))):
-        assert (benchmarks.record(name).resize, benchmarks.record(name).size) == size
-    assert benchmarks.record("cifar10").classes_sha256 == digest(CIFAR10)
+        assert (record_of(name).resize, record_of(name).size) == size
+    assert record_of("cifar10").classes_sha256 == digest(CIFAR10)
     wnids = ImageNetInfo("imagenet-1k").label_names()
-    assert benchmarks.record("imagenet1k").classes_sha256 == digest(wnids)
+    assert record_of("imagenet1k").classes_sha256 == digest(wnids)
 
 
 def golden() -> np.ndarray:
@@ -209,7 +210,7 @@ def test_unknown_benchmark(workplace: Path) -> None:
 
 
 def test_every_difference_from_the_record_is_named() -> None:
-    record = benchmarks.record("digits")
+    record = record_of("digits")
     classes = ["0", "2", "3", "5", "7", "9"]
     counts = {name: about.count or 0 for name, about in record.sets.items()}
     pixels = {name: about.pixels or "" for name, about in record.sets.items()}

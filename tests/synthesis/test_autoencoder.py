@@ -6,7 +6,9 @@ from diffusers import AutoencoderTiny, AutoModel
 
 from pipeline import autoencoder as stage
 from pipeline.artifacts import models
+from pipeline.artifacts.revisions import check_revision
 from pipeline.runtime.errors import UserError
+from pipeline.settings.autoencoder import AutoencoderSettings
 from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.pixel_space import PixelSpace
@@ -70,7 +72,7 @@ def test_training_learns_and_scales_to_unit_variance() -> None:
     images = torch.zeros(64, 1, 16, 16, dtype=torch.uint8)
     images[:32, :, :8], images[32:, :, 8:] = 255, 255
     values = {"source": "train", "revision": None, "size": 16, "widths": [8, 16], "latent_channels": 4}
-    settings = stage.Params.model_validate(
+    settings = AutoencoderSettings.model_validate(
         values | {"steps": 60, "batch": 16, "learning_rate": 0.005, "kl_weight": 0.0001}
     )
     model = stage.train(images, settings, seed=0)
@@ -82,8 +84,8 @@ def test_training_learns_and_scales_to_unit_variance() -> None:
 @pytest.mark.parametrize("revision", [None, "main", "a" * 39])
 def test_a_hub_model_needs_a_pinned_commit(revision: str | None) -> None:
     with pytest.raises(UserError, match="revision"):
-        models.check_revision("stabilityai/sd-vae-ft-mse", revision)
-    models.check_revision("stabilityai/sd-vae-ft-mse", "a" * 40)
+        check_revision("stabilityai/sd-vae-ft-mse", revision)
+    check_revision("stabilityai/sd-vae-ft-mse", "a" * 40)
 
 
 def test_pixel_space_changes_nothing(tmp_path: Path) -> None:

@@ -85,9 +85,11 @@ def data() -> diffusion.TrainingData:
 
 
 def test_batches_have_the_shares_of_conditions_asked_for() -> None:
-    batches = diffusion.latent_batches(data(), 400, by_features=0.3, unconditional=0.2, seed=0)
+    batches = diffusion.latent_batches(data(), 400, feature_conditioning=0.3, condition_dropout=0.2, seed=0)
     found = [next(batches) for _ in range(10)]
-    assert float(torch.cat([batch.by_features for batch in found]).double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(torch.cat([batch.feature_conditioned for batch in found]).double().mean()) == pytest.approx(
+        0.3, abs=0.03
+    )
     labels = torch.cat([batch.labels for batch in found])
     assert float((labels == 3).double().mean()) == pytest.approx(0.2, abs=0.03)
     for batch in found:  # latents, labels and features of an item belong together
@@ -128,5 +130,5 @@ def test_an_item_is_conditioned_on_its_features_or_its_class(model: ConditionalU
     diffusion.objective(model.noise_schedule)(Spy(), batch)
     for i in range(8):
         by_features = model.of_features(batch.features[i : i + 1])[0]
-        expected = by_features if batch.by_features[i] else model.embedding.weight[batch.labels[i]]
+        expected = by_features if batch.feature_conditioned[i] else model.embedding.weight[batch.labels[i]]
         torch.testing.assert_close(seen[0][i], expected)

@@ -1,5 +1,6 @@
 import torch
 
+from pipeline.settings.shards import FILTERS
 from pipeline.synthesis import filters
 
 
@@ -52,8 +53,12 @@ def test_thresholds_are_quantiles_of_validation() -> None:
         contrast=[8.0] * 101,
         saturation=[0.5] * 101,
     )
-    limits = filters.thresholds(found, 0.1, 0.2)
+    limits = filters.thresholds(found, 0.9, 0.2)
     assert (round(limits.distance, 6), round(limits.confidence, 6)) == (90, 0.2)
     assert (limits.contrast, limits.saturation) == (2.0, 0.75)
     accepted = [not reason for reason in filters.reasons(found, limits, ["inside-id"])]
     assert sum(accepted) == 10  # a tenth of ID validation lies farther out
+
+
+def test_the_filters_that_are_allowed_are_those_that_exist() -> None:
+    assert tuple(filters.FILTERS) == FILTERS

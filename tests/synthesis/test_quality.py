@@ -37,3 +37,11 @@ def test_agreement_and_classes() -> None:
     assert quality.agreement(logits, labels) == 75
     pixels = torch.arange(4)[:, None]
     assert [row.flatten().tolist() for row in quality.by_class(pixels, labels, 2)] == [[0], [1, 2, 3]]
+
+
+def test_diversity() -> None:
+    pixels = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    latents = torch.arange(10.0)[:, None] * 2
+    assert quality.diversity(latents, pixels) == (pytest.approx(2.0), 0)
+    repeated = torch.cat([pixels[:6], pixels[:1], pixels[:1], pixels[3:5]])  # one image three times, two images twice
+    assert quality.diversity(latents, repeated)[1] == len(repeated) - 6

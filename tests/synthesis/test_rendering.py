@@ -6,16 +6,17 @@ from torch import Tensor
 
 from pipeline.artifacts.candidates import Candidates
 from pipeline.runtime.errors import UserError
+from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.synthesis.rendering import Renderer
-from tests.methods.inputs import RUNNING, SmallInputs
+from tests.methods.inputs import SmallInputs
 
-INPUTS = SmallInputs()
+INPUTS, WHOLE = SmallInputs(), InferenceSettings(batch=50, precision="float32")
 
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return Renderer(INPUTS.autoencoder, RUNNING, INPUTS.size, INPUTS.images, INPUTS.latents.mean, 5)
+    return Renderer(INPUTS.autoencoder, WHOLE, INPUTS.size, INPUTS.images, INPUTS.latents.mean, 5)
 
 
 def of_latents(raw_latents: Tensor, source: list[int]) -> Candidates:
@@ -26,19 +27,19 @@ def of_latents(raw_latents: Tensor, source: list[int]) -> Candidates:
 
 def test_latents_are_decoded_and_images_encoded(renderer: Renderer) -> None:
     found = renderer.render(of_latents(INPUTS.latents.mean[:5], list(range(5))), range(5), [], "boundary")
-    assert torch.equal(found.pixels, space.decode(INPUTS.autoencoder, INPUTS.latents.mean[:5], 16, RUNNING))
+    assert torch.equal(found.pixels, space.decode(INPUTS.autoencoder, INPUTS.latents.mean[:5], 16, WHOLE))
     assert torch.equal(found.raw_latents, INPUTS.latents.mean[:5])
     images = Candidates.of_nothing(INPUTS.images.pixels[:5])
     found = renderer.render(images, range(5), [], "noise")
     assert torch.equal(found.pixels, images.values)
-    assert torch.equal(found.raw_latents, space.encode(INPUTS.autoencoder, images.values, 16, RUNNING)[0])
+    assert torch.equal(found.raw_latents, space.encode(INPUTS.autoencoder, images.values, 16, WHOLE)[0])
 
 
 def test_images_are_encoded_as_they_are_after_their_correction(renderer: Renderer) -> None:
     images = Candidates.of_images(INPUTS.images.pixels[:5], INPUTS.images.labels[:5], torch.ones(5), torch.arange(5))
     found = renderer.render(images, range(5), ["jpeg-30"], "sharpened")
     assert not torch.equal(found.pixels, images.values)
-    assert torch.equal(found.raw_latents, space.encode(INPUTS.autoencoder, found.pixels, 16, RUNNING)[0])
+    assert torch.equal(found.raw_latents, space.encode(INPUTS.autoencoder, found.pixels, 16, WHOLE)[0])
 
 
 def test_latents_of_another_space_are_refused(renderer: Renderer) -> None:

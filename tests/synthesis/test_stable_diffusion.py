@@ -67,8 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, **changes: Any) -> embedding.Settings:
     values = {
         "count": 6, "neighbours": 2, "anchors": 2, "perturbations": 4, "kept_per_anchor": 1, "sigmas": [1.0],
-        "unit_sphere": True, "generator": str(folder), "revision": None, "prompt": "a photo of a {}", "sampler": "ddim", "steps": 2,
-        "guidance": 4.0, "batch": 3,
+        "unit_sphere": True, "generator": str(folder), "revision": None, "prompt": "a photo of a {}",
+        "sampler": "ddim", "steps": 2, "guidance": 4.0, "batch": 3,
     }  # fmt: skip
     return embedding.Settings.model_validate(values | changes)
 
