@@ -18,6 +18,10 @@ from pipeline import STAGES
 ROOT = Path(__file__).parent.parent
 FAULTS = "<!-- the table below is written by pytest --faults -->"
 RECIPES = ("baseline", "penumbra")
+OUTLIERS = ("boundary", "boundary-crossing", "embedding", "mixup", "attribution")
+CONTROLS = (
+    "noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "oracle", "synthetic-id", "decoded-id",
+)  # fmt: skip
 
 
 def toy_params() -> dict[str, Any]:
@@ -37,6 +41,7 @@ def toy_params() -> dict[str, Any]:
     settings["train"] |= {"auxiliary_count": 60, "steps": 10, "seeds": [0, 1]}
     settings["infer"]["detectors"] = {"odin": {"temperature": 1000.0, "eps": 0.0014}}
     settings["recipes"] = {name: settings["recipes"][name] for name in RECIPES}
+    settings["methods"] = [*OUTLIERS, *CONTROLS]  # all there are
     return settings
 
 

@@ -163,14 +163,14 @@ class TestParams:
         refused(stage(workplace, "prepare"), "prepare.partial", "boolean", "'no'")
 
     def test_missing_section(self, workplace: Path) -> None:
-        edit(workplace, lambda settings: settings.pop("boundary"))
-        refused(stage(workplace, "boundary"), "boundary is missing")
+        edit(workplace, lambda settings: settings.pop("encode"))
+        refused(stage(workplace, "encode"), "encode is missing")
 
     def test_unknown_preset(self, workplace: Path) -> None:
         refused(stage(workplace, "preset", "digit"), "'digit'", "unknown", "digits")
 
     def test_unknown_recipe(self, workplace: Path) -> None:
-        refused(stage(workplace, "train", "penumbro"), "recipes.penumbro is missing", "penumbra")
+        refused(stage(workplace, "train", "penumbro"), "recipes: no 'penumbro', did you mean penumbra")
 
 
 class TestStages:
@@ -178,8 +178,8 @@ class TestStages:
         refused(stage(workplace, "autoencoder"), "train.parquet", "not found", "dvc repro prepare")
 
     def test_class_too_small_for_its_neighbours(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["boundary"].update(neighbours=500))
-        refused(stage(finished, "boundary"), "class 0", "images", "boundary.neighbours = 500")
+        edit(finished, lambda settings: settings["sample"]["boundary"].update(neighbours=500))
+        refused(stage(finished, "sample"), "class 0", "images", "sample.boundary.neighbours = 500")
 
     def test_hub_model_without_a_pinned_revision(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["autoencoder"].update(source="someone/some-vae"))
@@ -187,27 +187,46 @@ class TestStages:
 
     def test_nothing_kept(self, finished: Path) -> None:
         def strict(settings: dict[str, Any]) -> None:
-            settings["boundary"].update(sigmas=[0.0001], kept_per_anchor=1)
-            settings["shards"].update(filters=["confident", "inside-id"], confident=0.001, inside_id=0.001)
+            settings["sample"]["boundary"].update(sigmas=[0.0001], kept_per_anchor=1)
+            strict = {"confidence_quantile": 0.001, "distance_quantile": 0.999}
+            settings["shards"].update(filters=["confident", "inside-id"], **strict)
 
         edit(finished, strict)
-        assert stage(finished, "boundary").returncode == 0
+        assert stage(finished, "sample").returncode == 0
         before = (finished / "data/outliers/dataset.json").read_bytes()
-        refused(stage(finished, "shards"), "boundary: 0 of 160", "confident", "boundary.sigmas")
+        refused(stage(finished, "shards"), "boundary: 0 of 160", "confident", "sigmas")
         assert (finished / "data/outliers/dataset.json").read_bytes() == before
         assert not list((finished / "data").glob(".*partial"))
 
-    def test_unknown_cure(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["shards"].update(methods=["boundary+residuum"]))
-        refused(stage(finished, "shards"), "shards.methods", "'residuum' is unknown", "residual")
+    def test_unknown_correction(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings.update(methods=["boundary+residuum"]))
+        refused(stage(finished, "shards"), "methods", "'residuum' is unknown", "residual")
 
     def test_method_without_candidates(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["shards"].update(methods=["boundary", "cutmix"]))
-        refused(stage(finished, "shards"), "data/candidates/cutmix.arrow", "not found")
+        edit(finished, lambda settings: settings.update(methods=["boundary"]))
+        (finished / "data/candidates/boundary.arrow").unlink()
+        refused(stage(finished, "shards"), "data/candidates/boundary.arrow", "not found", "dvc repro sample")
+
+    def test_method_that_does_not_exist(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings.update(methods=["boundary", "cutmix"]))
+        refused(stage(finished, "sample"), "methods: unknown 'cutmix', did you mean cut-mix")
+
+    def test_method_without_settings(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["sample"].pop("mixup"))
+        refused(stage(finished, "sample"), "sample.mixup is missing, and methods names it")
+
+    def test_oracle_without_validation_sets(self, finished: Path) -> None:
+        for path in (finished / "data/images/ood").glob("digit-*"):
+            path.unlink()
+        (finished / "data/candidates/oracle.arrow").unlink()
+        refused(stage(finished, "sample"), "oracle: no near-OOD validation set", "prepare.folder.val_near")
 
     def test_generator_without_a_pinned_revision(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["embedding"].update(generator="someone/some-diffusion"))
-        refused(stage(finished, "embedding"), "someone/some-diffusion", "revision", "pin")
+        edit(
+            finished,
+            lambda settings: settings["sample"]["embedding"].update(generator="someone/some-diffusion", prompt="a {}"),
+        )
+        refused(stage(finished, "sample"), "someone/some-diffusion", "revision", "pin")
 
     def test_unknown_filter(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["shards"].update(filters=["flatt"]))
@@ -230,8 +249,8 @@ class TestStages:
 
     def test_exposure_without_outliers(self, finished: Path) -> None:
         exposure = {"weight": 0.5, "temperature": 1.0}
-        edit(finished, lambda settings: settings["recipes"]["baseline"].update(exposure=exposure))
-        refused(stage(finished, "train", "baseline"), "recipes.baseline", "exposure without outliers")
+        edit(finished, lambda settings: settings["recipes"]["baseline"].update(outlier_exposure=exposure))
+        refused(stage(finished, "train", "baseline"), "recipes.baseline", "outlier_exposure without outliers")
 
     def test_outliers_that_no_term_uses(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(auxiliary=["boundary"]))
@@ -240,12 +259,12 @@ class TestStages:
     def test_exposure_to_further_id_images_alone(self, finished: Path) -> None:
         change = {"auxiliary": ["synthetic-id"], "outlier_exposure": {"weight": 0.5, "temperature": 1.0}}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
-        refused(stage(finished, "train", "baseline"), "synthetic-id", "exposure without outliers")
+        refused(stage(finished, "train", "baseline"), "synthetic-id", "outlier_exposure without outliers")
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"outlier_exposure": {"weight": 0.5}}, "recipes.baseline.exposure.temperature: is missing"),
+            ({"outlier_exposure": {"weight": 0.5}}, "recipes.baseline.outlier_exposure.temperature: is missing"),
             (
                 {"head": {"kind": "cosine"}},
                 "recipes.baseline.head: Input tag 'cosine' found using 'kind'",
@@ -261,11 +280,11 @@ class TestStages:
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
         refused(stage(finished, "train", "baseline"), words)
 
-    def test_outliers_without_parents_for_the_information_term(self, finished: Path) -> None:
+    def test_outliers_without_parents_for_micl(self, finished: Path) -> None:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
         change = {"auxiliary": ["noise"], "micl": term}
         edit(finished, lambda settings: settings["recipes"]["baseline"].update(change))
-        refused(stage(finished, "train", "baseline"), "information needs outliers made from ID classes", "boundary")
+        refused(stage(finished, "train", "baseline"), "micl needs outliers made from ID classes", "boundary")
 
     def test_id_images_that_no_batch_would_have(self, finished: Path) -> None:
         term = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
@@ -283,14 +302,14 @@ class TestStages:
         edit(finished, lambda settings: settings["train"].update(network="resnet-21"))
         refused(stage(finished, "train", "baseline"), "'resnet-21': unknown", "wrn-DEPTH-WIDTH")
 
-    def test_trunk_that_was_not_trained(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["train"].update(start="pretrained_seeds"))
-        refused(stage(finished, "train", "baseline"), "train.start", "trunks/s0", "teacher.trunks")
+    def test_pretrained_classifier_that_was_not_trained(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["train"].update(init_from="pretrained"))
+        refused(stage(finished, "train", "baseline"), "train.init_from", "pretrained/s0", "teacher.pretrained_seeds")
 
-    def test_trunks_of_another_network(self, finished: Path) -> None:
-        edit(finished, lambda settings: settings["teacher"].update(trunks=[0, 1], steps=2))
+    def test_pretrained_classifiers_of_another_network(self, finished: Path) -> None:
+        edit(finished, lambda settings: settings["teacher"].update(pretrained_seeds=[0, 1], steps=2))
         assert stage(finished, "teacher").returncode == 0
-        edit(finished, lambda settings: settings["train"].update(start="pretrained_seeds", network="resnet-20"))
+        edit(finished, lambda settings: settings["train"].update(init_from="pretrained", network="resnet-20"))
         refused(stage(finished, "train", "baseline"), "train.network is not teacher.network")
 
     def test_pretrained_teacher_without_a_pinned_revision(self, finished: Path) -> None:

@@ -52,7 +52,7 @@ def test_figures_are_files_too_and_in_the_page_s_ink(project: Path, page: str) -
 def test_tables_to_paste(project: Path) -> None:
     text = (project / "report/results.md").read_text()
     assert "| recipe | ID accuracy | near AUROC ↑ |" in text and "| sharpness alone, no network | " in text
-    assert "| decoded id against boundary | " in text and "| train@penumbra | " in text
+    assert "| decoded id against boundary | " in text and "| train | " in text
     assert r"\toprule" in text and r"$\pm$" in text and "±" not in text.split("```latex")[1]
     for block in re.findall(r"```latex\n(.*?)```", text, re.S):
         assert block.count(r"\begin{tabular}") == block.count(r"\end{tabular}") == 1

@@ -30,7 +30,7 @@ def test_a_sound_one_is_given_as_it_is(tmp_path: Path, project: Path) -> None:
     assert dataset_json.read(written(tmp_path, ABOUT)) == ABOUT
     without = {name: value for name, value in ABOUT.items() if name != "audit"}
     assert dataset_json.read(written(tmp_path, without)) == without  # other tools need not measure it
-    for name, methods in (("outliers", 4), ("controls", 2)):
+    for name, methods in (("outliers", 5), ("controls", 8)):
         audit = dataset_json.read(project / "data" / name)["audit"]
         assert [row["kind"] for row in audit] == ["separation", *["separation", "separation", "diversity"] * methods]
 
@@ -72,7 +72,9 @@ def test_the_report_shows_equal_rows_of_two_datasets_once() -> None:
 
 
 def test_the_card_says_what_strength_means_for_each_method() -> None:
-    about = ABOUT | {"methods": dict.fromkeys(("crossing", "boundary+contrast", "theirs"), ABOUT["methods"]["noise"])}
+    counts = ABOUT["methods"]["noise"]
+    said = {"mixup": counts | {"strength": "share of parent a"}, "boundary+contrast": counts | {"strength": "sigma of"}}
+    about = ABOUT | {"methods": said | {"theirs": {"packed": 5, "candidates": 5, "rejected": {}}}}
     card = dataset_card(about)
-    assert "- `strength` of crossing: root mean square over" in card and "of boundary+contrast: sigma of" in card
+    assert "- `strength` of mixup: share of parent a." in card and "of boundary+contrast: sigma of." in card
     assert "`strength` of theirs" not in card

@@ -21,9 +21,9 @@ from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.selection import Selection
 from pipeline.runtime.errors import UserError
 from pipeline.training.loaders import whole
+from tests.conftest import CONTROLS, OUTLIERS
 
-METHODS = ("boundary", "crossing", "embedding", "mixup")
-COUNTS = {"outliers": 240, "controls": 480}  # four and eight methods of 60 images
+COUNTS = {"outliers": 300, "controls": 480}  # five and eight methods of 60 images
 
 
 @pytest.fixture(params=["outliers", "controls"])
@@ -96,8 +96,8 @@ def test_labels_tell_outliers_from_id_controls(project: Path) -> None:
         for name in ("outliers", "controls")
         for row in pq.read_table(project / f"data/{name}/index.parquet").to_pylist()
     }
-    outlying = {*METHODS, "noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "real"}
-    assert labels == dict.fromkeys(outlying, False) | {"synthetic-id": True, "decoded-id": True}
+    id_images = dict.fromkeys(("synthetic-id", "decoded-id"), True)
+    assert labels == dict.fromkeys([*OUTLIERS, *CONTROLS], False) | id_images
 
 
 def test_card_is_a_hugging_face_card(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.__main__ import app
 from pipeline.artifacts import models, sharing
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import sha256
+from tests.conftest import CONTROLS, OUTLIERS
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
@@ -63,17 +64,13 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     sharing.merge(parts, tmp_path / "all", per_shard=70)
     about = sharing.check(tmp_path / "all")
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
-        (
-            "boundary", "crossing", "embedding", "mixup", "noise", "pixel-mixup", "cut-mix", "synthetic-id",
-            "decoded-id", "real", "soft-cut-mix", "sharpened",
-        ),
-        60,
-    )  # fmt: skip
+        [*OUTLIERS, *CONTROLS], 60
+    )
     own = [row for part in parts for row in json.loads((part / "dataset.json").read_text())["audit"]]
     decoder = {"kind": "separation", "method": None, "reference": "id"}
     assert [row for row in own if decoder.items() <= row.items()] == [own[0], own[0]]  # said by both, kept once
     assert about["audit"] == own[:1] + [row for row in own if row != own[0]]
-    assert [shard["samples"] for shard in about["shards"]] == [70] * 10 + [20]
+    assert [shard["samples"] for shard in about["shards"]] == [70] * 11 + [10]
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:

@@ -1,6 +1,7 @@
 """Images, latents and candidates come back as they were written, and Hugging Face datasets reads the images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,13 +44,31 @@ def test_latents_and_candidates_come_back(tmp_path: Path) -> None:
     assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
     assert (found.keys, found.labels.tolist()) == (list("abcde"), [0, 1, 2, 3, 4])
 
-    own = Candidates(mean, torch.arange(10).view(5, 2), torch.rand(5), torch.tensor([3, -1, 7, 0, -1]))
-    candidates.write(tmp_path / "mixup.arrow", own)
+
+@pytest.mark.parametrize("kind", ["latent", "pixels"])
+def test_candidates_come_back_with_the_digest_of_what_they_were_made_from(tmp_path: Path, kind: Any) -> None:
+    values = torch.randn(5, 4, 2, 3) if kind == "latent" else torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    own = Candidates(kind, values, torch.arange(10).view(5, 2), torch.rand(5), torch.tensor([3, -1, 7, 0, -1]))
+    candidates.write(tmp_path / "mixup.arrow", own, "a digest")
     back = candidates.load(tmp_path / "mixup.arrow")
-    assert torch.equal(back.raw_latents, mean) and torch.equal(back.parents, own.parents)
-    assert torch.equal(back.strength, own.strength) and torch.equal(back.source, own.source)
+    assert back.kind == kind and back.values.dtype == values.dtype
+    for name, column in own.columns().items():
+        assert torch.equal(back.columns()[name], column)
+    assert candidates.made_from(tmp_path / "mixup.arrow") == "a digest"
     with pa.memory_map(str(tmp_path / "mixup.arrow")) as source:  # any Arrow reader does
         assert pa.ipc.open_file(source).read_all().num_rows == 5
+
+
+def test_files_that_say_nothing_of_their_making_are_made_again(tmp_path: Path) -> None:
+    assert candidates.made_from(tmp_path / "none.arrow") is None
+    (tmp_path / "other.arrow").write_bytes(b"not arrow")
+    assert candidates.made_from(tmp_path / "other.arrow") is None
+    latents.write(
+        tmp_path / "latents.arrow",
+        [Latents(["a"], torch.zeros(1), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))],
+        (1, 2, 2),
+    )
+    assert candidates.made_from(tmp_path / "latents.arrow") is None
 
 
 @pytest.mark.parametrize("load", [images.load, latents.load, candidates.load])

@@ -11,7 +11,7 @@ from pipeline import methods
 from pipeline.artifacts.candidates import Candidates
 from pipeline.runtime.errors import UserError
 from pipeline.settings.section import Section
-from tests.conftest import toy_params
+from tests.conftest import CONTROLS, OUTLIERS, toy_params
 from tests.methods.inputs import SmallInputs
 
 OF_THE_TOY = toy_params()["sample"]
@@ -66,3 +66,8 @@ def test_settings_need_no_torch() -> None:
 
 def test_names_are_those_that_yaml_reads_as_text() -> None:
     assert yaml.safe_load(yaml.safe_dump(list(methods.names()))) == list(methods.names())
+
+
+def test_the_toy_project_makes_every_method() -> None:
+    of = {name: methods.about(name).dataset for name in methods.names()}
+    assert of == dict.fromkeys(OUTLIERS, "outliers") | dict.fromkeys(CONTROLS, "controls")

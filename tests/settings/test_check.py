@@ -114,7 +114,8 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         set_to("recipes", "noise", "auxiliary", ["cut-mix"]), ["recipes.noise.auxiliary", "cut-mix is not in methods"],
     ),
     "correction that is not made": (
-        set_to("recipes", "boundary", "auxiliary", ["boundary+contrast"]), ["auxiliary", "boundary+contrast is not in methods"],
+        set_to("recipes", "boundary", "auxiliary", ["boundary+contrast"]),
+        ["auxiliary", "boundary+contrast is not in methods"],
     ),
     "shipped recipe that is none": (set_to("shipped", "penumbr"), ["shipped", "did you mean penumbra"]),
     "more asked for than packed": (set_to("train", "auxiliary_count", 10**6), ["recipes.noise.auxiliary", "lower it"]),
@@ -129,7 +130,8 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "recipe name with a dot": (set_to("recipes", "a.b", {}), ["recipes.a.b"]),
     "recipe name that leads out": (set_to("recipes", "../up", {}), ["recipes.../up"]),
     "unknown term": (
-        set_to("recipes", "baseline", {"outlier_exposur": 1}), ["recipes.baseline.outlier_exposur", "mean outlier_exposure"],
+        set_to("recipes", "baseline", {"outlier_exposur": 1}),
+        ["recipes.baseline.outlier_exposur", "did you mean outlier_exposure"],
     ),
     "unknown head": (set_to("recipes", "baseline", {"head": {"kind": "cosine"}}), ["recipes.baseline.head"]),
     "head without its margin": (
