@@ -235,8 +235,8 @@ def chosen(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[str]:
 
 def main(*names: str) -> None:
     recipes = params.read("recipes", Recipes)
-    common = TrainingInputs(params.read("train", TrainSettings))
-    trainings = [one for name in chosen(recipes, names) for one in plan(name, recipes[name], common)]
+    wanted, common = chosen(recipes, names), TrainingInputs(params.read("train", TrainSettings))
+    trainings = [one for name in wanted for one in plan(name, recipes[name], common)]
     left = [one for one in trainings if not one.is_done]
     wait()  # until every process has looked
     if done := len(trainings) - len(left):

@@ -215,7 +215,13 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy_params()
-    settings["train"] |= {"outliers": "given/outliers", "controls": "given/controls", "steps": 3, "seeds": [0]}
+    settings["train"] |= {
+        "outliers": "given/outliers",
+        "controls": "given/controls",
+        "steps": 3,
+        "warmup": 1,
+        "seeds": [0],
+    }
     clone = make_project(tmp_path / "clone", settings)
     for name in ("outliers", "controls"):
         shutil.copytree(project / "data" / name, clone / "given" / name)

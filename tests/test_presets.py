@@ -80,7 +80,7 @@ def cut_down(settings: dict[str, Any]) -> None:
     in_fast_precision(settings)
     for own in settings["sample"].values():
         own |= {"count": 24} if "count" in own else {}
-    settings["teacher"] |= {"steps": 3, "batch": 16}
+    settings["teacher"] |= {"steps": 3, "warmup": 1, "batch": 16, "learning_rate": 0.0005}
     sampling = {"neighbours": 2, "anchors": 3, "perturbations": 8}
     settings["sample"]["boundary"] |= sampling
     settings["diffusion"] |= {"widths": [8, 16, 16], "steps": 2, "batch": 4}
@@ -88,7 +88,7 @@ def cut_down(settings: dict[str, Any]) -> None:
     settings["sample"]["mixup"] |= {"steps": 2}
     settings["sample"]["synthetic-id"] |= {"steps": 2}
     settings["shards"] |= {"per_method": 6, "neighbours": 2, "confidence_quantile": 0.999, "max_id_like": 1.0}
-    settings["train"] |= {"auxiliary_count": 6, "steps": 2, "batch": 8, "auxiliary_batch": 8, "seeds": [0]}
+    settings["train"] |= {"auxiliary_count": 6, "steps": 2, "warmup": 1, "batch": 8, "auxiliary_batch": 8, "seeds": [0]}
     settings["score"] |= {"resamples": 20}
     settings["score"]["detectors"] |= {"knn": {"k": [3, 5]}, "vim": {"d": [2, 3]}}
 

@@ -31,7 +31,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_a_sound_dataset_holds(folder: Path) -> None:
     done = CliRunner().invoke(app, ["outliers", "verify", str(folder)])
-    assert done.exit_code == 0 and "240 samples in 5 shards hold" in done.stdout
+    assert done.exit_code == 0 and "300 samples in 6 shards hold" in done.stdout
     shown = CliRunner().invoke(app, ["outliers", "show", str(folder)], env={"COLUMNS": "120"})
     assert shown.exit_code == 0 and "boundary" in shown.stdout and "cc-by-4.0" in shown.stdout
 

@@ -22,14 +22,14 @@ def step(features: torch.Tensor, seen: torch.Tensor) -> Step:
     return Step(Batch(images, torch.zeros(len(features)).long()), logits, features, lambda images: (logits, seen))
 
 
-def test_logit_distillation_cost_exactly_nothing_where_student_equals_teacher() -> None:
+def test_logit_distillation_costs_exactly_nothing_where_student_equals_teacher() -> None:
     logits = 30 * torch.randn(8, 5)
     assert float(logit_distillation(logits, logits.clone(), 2.0)) == 0.0
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.5, 8), st.integers(0, 2**31))
-def test_logit_distillation_are_the_softened_kl(temperature: float, seed: int) -> None:
+def test_logit_distillation_is_the_softened_kl(temperature: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (torch.randn(4, 6, generator=generator, dtype=torch.float64) for _ in range(2))
     p, q = (teacher / temperature).softmax(dim=1), (student / temperature).softmax(dim=1)
@@ -61,7 +61,7 @@ def test_the_projector_learns_a_linear_teacher_and_the_teacher_stays_as_it_is() 
     optimizer = torch.optim.Adam(own.parameters(), 0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        loss = own(step(features, seen))
+        loss = own(step(features, seen.detach()))
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 1e-4 and seen.grad is None

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import models
+from pipeline.artifacts.detector_json import Detector
 from pipeline.artifacts.model_card import model_card
 from pipeline.classifier.networks import Classifier
 from pipeline.runtime.errors import UserError
@@ -288,7 +289,7 @@ def test_the_lines_of_the_card_say_what_predict_says(
     """Run as they stand, on a photograph that is neither square nor upright."""
     monkeypatch.chdir(tmp_path)
     folder = save(Path("FOLDER"), channels=channels, resize=20)
-    detector = {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95}
+    detector = Detector(score="msp", threshold=-0.5, id_pass_rate=0.95)
     about = {"recipe": "penumbra", "seed": 0, "settings": {}}
     card = model_card(about, ["cat", "dog", "élan"], (20, 16, channels), detector, 0.9)
     exif = Image.Exif()
