@@ -1,4 +1,4 @@
-"""The command line: one command a stage, in the pipeline's order. A stage is imported only when called."""
+"""The command line: one command per stage, in the pipeline's order. A stage is imported only when called."""
 
 import ast
 import importlib
@@ -39,7 +39,7 @@ def _path(path: str) -> Path:
 Force = Annotated[bool, typer.Option("--force", help="replace an earlier output of the same kind")]
 
 app = typer.Typer(
-    help="Make the outliers a classifier has never seen, and teach the classifier to know them.",
+    help="Generate synthetic outliers and train classifiers on them that detect out-of-distribution images.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -80,7 +80,7 @@ def _run(stage: str, *arguments: str) -> None:
 
 
 def _launch(launcher: str, *arguments: str) -> int:
-    """Start a stage by a launcher, such as `accelerate launch --num_processes 8`; gives its exit status."""
+    """Start a stage by a launcher, such as `accelerate launch --num_processes 8`; returns its exit status."""
     rest = {name: value for name, value in os.environ.items() if name != LAUNCHER}
     try:
         return subprocess.run([*shlex.split(launcher), "-m", "pipeline", *arguments], env=rest).returncode
@@ -96,7 +96,7 @@ def _register(stage: str) -> None:
         @app.command(stage, help=_help(stage))
         def _(
             recipes: Annotated[
-                list[str] | None, typer.Argument(help="names under `recipes` of params.yaml, or all")
+                list[str] | None, typer.Argument(help="names under `recipes` of params.yaml; all if none is given")
             ] = None,
         ) -> None:
             _run(stage, *(recipes or []))
@@ -112,10 +112,16 @@ def _register(stage: str) -> None:
 def _score(
     outputs: Annotated[
         Path | None,
-        typer.Option(help="score these, not data/outputs: a model's folder, or RECIPE/s<seed> folders", parser=_path),
+        typer.Option(
+            help="score these instead of data/outputs: a model's folder, or RECIPE/s<seed> folders", parser=_path
+        ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="with --outputs: folder of the tables, else OUTPUTS-metrics")] = None,
-    detectors: Annotated[str | None, typer.Option(help="with --outputs: some detectors by name, with commas")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="with --outputs: folder of the tables [default: OUTPUTS-metrics]")
+    ] = None,
+    detectors: Annotated[
+        str | None, typer.Option(help="with --outputs: names of detectors, separated by commas")
+    ] = None,
     force: Force = False,
 ) -> None:
     if outputs is None:
@@ -128,7 +134,7 @@ def _score(
     # nobody typed the path of the tables beside the outputs, so those of an earlier run are replaced
     target, force = (to, force) if to else (place.with_name(f"{place.name}-metrics"), True)
     score_external(place, target, detectors.split(",") if detectors else None, force)
-    typer.echo(f"{target}: headline.json, summary.json and the other tables, see README.md")
+    typer.echo(f"{target}: headline.json, summary.json and the other tables, see docs/evaluation.md")
 
 
 for _stage in STAGES:
@@ -137,7 +143,7 @@ for _stage in STAGES:
 
 @app.command()
 def check() -> None:
-    """Check the whole of params.yaml; names every problem with its line."""
+    """Check the whole of params.yaml and report every problem with its line."""
     from pipeline.settings.check import check as check_params
 
     check_params()
@@ -211,15 +217,16 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help="image files, folders or globs", parser=_at_home)],
     model: Model = None,
     revision: Revision = None,
-    batch: Annotated[int, typer.Option(min=1, help="images in memory")] = 64,
-    json: Annotated[bool, typer.Option("--json", help="a JSON object a line")] = False,
-    parquet: Annotated[Path | None, typer.Option(help="write a parquet file in place of the lines")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="images per batch")] = 64,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
+    parquet: Annotated[Path | None, typer.Option(help="write a parquet file instead of printing")] = None,
     force: Force = False,
 ) -> None:
-    """Say of images which class they are, how sure that is, and whether they are known at all.
+    """Print the class of each image, its probability, the OOD score, and whether the image is known.
 
-    An image is unknown where its score is above the model's threshold. One that cannot be read is named and skipped;
-    the exit status is then 1. Of a folder, hidden files and those that are no images by their suffix are counted.
+    An image is unknown if its score is above the model's threshold. Images that cannot be read are named and skipped,
+    and the exit status is then 1. In folders, hidden files are ignored, and files that are not images by their suffix
+    are counted.
     """
     from pipeline.runtime.console import track
     from pipeline.runtime.destination import destination
@@ -245,7 +252,7 @@ def predict(
     if closed := found.left_out.get(CLOSED):
         raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
     if skipped:
-        raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons stand above")
+        raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons are above")
 
 
 @app.command()
@@ -255,7 +262,7 @@ def export(
     revision: Revision = None,
     force: Force = False,
 ) -> None:
-    """Write a trained model as ONNX, from photographs to the verdict in one graph, and check it with onnxruntime."""
+    """Write a trained model as one ONNX graph, from photograph to verdict, and check it with onnxruntime."""
     from pipeline.runtime.destination import destination
     from pipeline.serving import open_set
     from pipeline.serving.export import CLASSIFIER, check_packages
@@ -265,27 +272,27 @@ def export(
     model = model or _shipped()
     target = destination(to, CLASSIFIER, [Path(model)], force)
     difference = write(open_set.load(model, revision), target)
-    typer.echo(f"{to}: says what the model says, to {difference:.1g}")
+    typer.echo(f"{to}: agrees with the model within {difference:.1g}")
 
 
 @app.command("push")
 def push_model(
     repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = None
 ) -> None:
-    """Upload a trained model to the Hugging Face Hub; prints the commit that others pin."""
+    """Upload a trained model to the Hugging Face Hub and print the commit to pin."""
     from pipeline.artifacts.models import push as upload
 
     typer.echo(f"{repository}: commit {upload(Path(model or _shipped()), repository)}")
 
 
-sharing = typer.Typer(help="Check, show, merge, upload and download outlier datasets.", no_args_is_help=True)
+sharing = typer.Typer(help="Verify, show, merge, upload and download outlier datasets.", no_args_is_help=True)
 app.add_typer(sharing, name="outliers")
 Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset", parser=_path)]
 
 
 @sharing.command()
 def verify(folder: Dataset) -> None:
-    """Check schema, checksums and counts, and decode every sample; exit status 1 if anything does not hold."""
+    """Check schema, checksums and counts, and decode every sample; the exit status is 1 if anything is wrong."""
     from pipeline.artifacts.sharing import check
 
     about = check(folder)
@@ -295,7 +302,7 @@ def verify(folder: Dataset) -> None:
 
 @sharing.command()
 def show(folder: Dataset) -> None:
-    """Print what a dataset holds: methods, counts, reasons of rejection, origin."""
+    """Print what a dataset contains: methods, counts, reasons of rejection, origin."""
     from rich.console import Console
     from rich.table import Table
 
@@ -318,7 +325,7 @@ def merge(
         list[Path], typer.Argument(help="two or more outlier datasets of the same ID classes", parser=_path)
     ],
     to: Annotated[Path, typer.Option(help="folder of the result")],
-    per_shard: Annotated[int, typer.Option(min=1, help="samples in a shard of the result")] = 1000,
+    per_shard: Annotated[int, typer.Option(min=1, help="samples per shard of the result")] = 1000,
     force: Force = False,
 ) -> None:
     """Merge outlier datasets into one."""
@@ -332,7 +339,7 @@ def merge(
 def push(
     folder: Dataset, repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")]
 ) -> None:
-    """Upload a dataset to the Hugging Face Hub; prints the commit that others pin."""
+    """Upload a dataset to the Hugging Face Hub and print the commit to pin."""
     from pipeline.artifacts.sharing import push as upload
 
     typer.echo(f"{repository}: commit {upload(folder, repository)}")
@@ -341,11 +348,11 @@ def push(
 @sharing.command()
 def pull(
     repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")],
-    revision: Annotated[str, typer.Option(help="the 40-digit commit its owner names")],
+    revision: Annotated[str, typer.Option(help="the 40-digit commit to download")],
     to: Annotated[Path, typer.Option(help="folder of the result")],
     force: Force = False,
 ) -> None:
-    """Download a dataset at a pinned commit and check it."""
+    """Download a dataset at a pinned commit and verify it."""
     from pipeline.artifacts.sharing import pull as download
 
     about = download(repository, revision, to, force)
