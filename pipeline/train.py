@@ -40,13 +40,8 @@ from pipeline.training.loaders import Loader, whole
 from pipeline.training.precision import resolve
 
 ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
-ELSEWHERE = {
-    "seeds",
-    "outliers",
-    "controls",
-    "checkpoint_every",
-    "in_memory",
-}  # that decide no training
+# settings that decide no single training, or whose effect is in the digest of the images
+ELSEWHERE = {"seeds", "outliers", "controls", "auxiliary_count", "checkpoint_every", "in_memory"}
 
 
 class TrainingInputs:

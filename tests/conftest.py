@@ -87,10 +87,12 @@ def run_stages(settings: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which `dvc repro` ran."""
+    """A project whose stages ran, in one process, and whose results DVC knows as those of `dvc repro`."""
     folder = make_project(tmp_path_factory.mktemp("project"), toy_params())
-    done = run(["dvc", "repro"], folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    every_stage = "from pipeline.__main__ import STAGES, _run; [_run(stage) for stage in STAGES]"
+    for command in ([sys.executable, "-c", every_stage], ["dvc", "commit", "--force"]):
+        done = run(command, folder)
+        assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 

@@ -40,6 +40,23 @@ OUTPUTS = {
 }  # fmt: skip
 
 
+FORGET = {  # of stages that take over what is there: without this file a part of it is made again
+    "sample": "data/candidates/mixup.arrow", "train": "data/models/recipes/penumbra/s1/training.json",
+    "infer": "data/outputs/penumbra/s1/outputs.json",
+}  # fmt: skip
+
+
+def forget(folder: Path, stage: str) -> None:
+    """Leave a stage something to do."""
+    if stage in FORGET:
+        (folder / FORGET[stage]).unlink()
+
+
+def lasting(folder: Path) -> dict[str, str]:
+    """The digests of all but the curves, which grow with each row."""
+    return {name: own for name, own in digests(folder).items() if not name.startswith("data/curves/")}
+
+
 @pytest.fixture
 def unfinished(request: pytest.FixtureRequest, project: Path, tmp_path: Path) -> tuple[str, Path]:
     """A stage, and a copy of the finished project without what the stage writes."""
@@ -110,7 +127,7 @@ def test_killed_at_random_and_run_again(
             time.sleep(random.uniform(0.0, 1.0) * undisturbed)
             process.kill()
             process.join()
-            whole = {name: own for name, own in digests(folder).items() if not name.startswith("data/curves/")}
+            whole = lasting(folder)
             assert {name: whole[name] for name in whole if name in expected}.items() <= expected.items()
             fault(f"stage `{stage}`", "SIGKILL at a random moment", "run again: the same bytes as undisturbed")
         left -= IN_A_ROW
@@ -124,14 +141,15 @@ def test_killed_at_random_and_run_again(
 def test_a_disk_that_is_full(unfinished: tuple[str, Path], fault: Callable[[str, str, str], None]) -> None:
     """No file may grow beyond a few kilobytes, as on a disk with no more room."""
     stage, folder = unfinished
-    before = digests(folder)
+    forget(folder, stage)
+    before = lasting(folder)
     limit = (2_000, 2_000)
     process = start(folder, stage, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     _, said = process.communicate()
     assert process.returncode == 1 and "Traceback" not in said, said
     last = [line for line in said.splitlines() if line.startswith("error: ")]
     assert last and "cannot be written" in last[-1], said
-    assert digests(folder) == before and not [path for path in hidden(folder) if "partial" in path.name]
+    assert lasting(folder) == before and not [path for path in hidden(folder) if "partial" in path.name]
     fault(f"stage `{stage}`", "disk that is full", "one line says so; the old output is untouched")
 
 
@@ -155,16 +173,18 @@ def test_a_small_file_system_that_fills_up(
 ) -> None:
     folder = make_project(small_disk.parent, toy_params())
     shutil.copytree(project / "data", small_disk, dirs_exist_ok=True)
-    before, filler = digests(folder), small_disk / ".filler"
+    expected = digests(folder)
+    forget(folder, stage)
+    before, filler = lasting(folder), small_disk / ".filler"
     filler.write_bytes(b"0" * (shutil.disk_usage(small_disk).free - ROOM))
     process = start(folder, stage)
     _, said = process.communicate()
     assert process.returncode == 1 and "Traceback" not in said, said
     assert "cannot be written" in said.strip().splitlines()[-1], said
-    assert digests(folder) == before | {f"data/{filler.name}": digests(folder)[f"data/{filler.name}"]}
     filler.unlink()
+    assert {name: own for name, own in lasting(folder).items() if name in before} == before
     assert start(folder, stage).wait() == 0
-    assert digests(folder) == before and not hidden(folder)
+    assert digests(folder) == expected and not hidden(folder)
     fault(f"stage `{stage}`", "file system that fills up", "one line says so; run again with room: the same bytes")
 
 
