@@ -5,6 +5,7 @@ Writes: data/candidates/METHOD.arrow.
 Why: a method that is not named costs nothing, and one whose inputs, settings and code are unchanged is taken over.
 """
 
+import shutil
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -110,7 +111,7 @@ def make(name: str, settings: MethodSettings, about: dict[str, Any], digest: str
     """Draw the candidates of a method and write them. A killed run goes on at its first unfinished piece."""
     draw = methods.load(name).method(settings, inputs)
     pieces = ranges(about["count"], settings.at_once)
-    folder = CANDIDATES.with_name(f".{name}.parts")
+    folder = CANDIDATES.with_name(f".candidates-{name}.parts")
     with resumable(folder, about, len(pieces), lambda i: draw(pieces[i]).columns(), name) as made:
         if is_first():
             with atomic_write(CANDIDATES / f"{name}.arrow") as path:
@@ -119,10 +120,12 @@ def make(name: str, settings: MethodSettings, about: dict[str, Any], digest: str
 
 
 def remove_others(named: Collection[str]) -> None:
-    """Remove the candidates of methods that are named no more."""
+    """Remove the candidates of methods that are named no more, and the parts that a killed run left of them."""
     for path in CANDIDATES.glob("*.arrow"):
         if path.stem not in named:
             path.unlink()
+    for path in CANDIDATES.parent.glob(".candidates-*.parts"):  # of the named ones none is left
+        shutil.rmtree(path)
 
 
 def main() -> None:

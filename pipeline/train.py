@@ -242,3 +242,6 @@ def main(*names: str) -> None:
         named = {f"{name}/s{seed}" for name in recipes for seed in common.settings.seeds}
         for root in (CLASSIFIERS, CURVES):
             remove_others(root, named)
+        if not names:  # a killed run left them, of what is named no more
+            for path in CLASSIFIERS.parent.glob(".recipe-*.checkpoint"):
+                path.unlink()

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from pipeline.__main__ import STAGES
 from pipeline.runtime.closure import closure
+from tests.conftest import ROOT, make_project, toy_params
 
-ROOT = Path(__file__).parent.parent
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 AFTER_FIRST = STAGES[1:]
 
@@ -101,3 +102,13 @@ def test_artifacts_are_outputs_of_stages() -> None:
     artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
     assert set(artifacts) == {"outliers", "controls", "classifier"}
     assert {about["path"].replace("${shipped}", params["shipped"]) for about in artifacts.values()} <= made
+
+
+def test_the_shipped_recipe_may_have_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = toy_params() | {"shipped": "mine"}
+    settings["recipes"]["mine"] = settings["recipes"].pop("penumbra")
+    monkeypatch.chdir(make_project(tmp_path, settings))
+    with Repo(str(tmp_path)) as repo:
+        assert repo.artifacts.read()["dvc.yaml"]["classifier"].path == "data/models/recipes/mine"
+        plotted = str(repo.index._plots)
+    assert "data/curves/mine/s0" in plotted and "penumbra" not in plotted.replace(str(tmp_path), "")

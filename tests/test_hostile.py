@@ -29,12 +29,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from pipeline.artifacts import outliers, outputs, sharing
+from pipeline.artifacts import outliers, outputs
 from pipeline.artifacts.codec import decode, formats
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.selection import Selection
 from pipeline.classifier.networks import Classifier
+from pipeline.hub import datasets as sharing
 from pipeline.runtime.errors import UserError
 from pipeline.serving import open_set, predict
 from pipeline.settings.prepare import FolderSettings

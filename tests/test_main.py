@@ -52,7 +52,7 @@ def test_showing_a_dataset_needs_no_torch(tmp_path: Path) -> None:
     assert not heavy & imported_by("outliers", "show", str(tmp_path))
 
 
-@pytest.mark.parametrize("module", ["sample", "infer", "serving.predict", "artifacts.sharing", "shards"])
+@pytest.mark.parametrize("module", ["sample", "infer", "serving.predict", "hub.datasets", "shards"])
 def test_importing_a_module_imports_no_library_of_one_branch(module: str) -> None:
     code = f"import sys, pipeline.{module}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -242,7 +242,7 @@ KILLED = {  # stage: settings that make it slow, where its parts are, what it wr
     ),
     "sample": (
         {"sample": {"mixup": toy_params()["sample"]["mixup"] | {"steps": 60, "batch": 16}}},
-        "data/.mixup.parts/*/000001.*", ["data/candidates/mixup.arrow"],
+        "data/.candidates-mixup.parts/*/000001.*", ["data/candidates/mixup.arrow"],
     ),
     "train": (
         {"train": {"steps": 60, "checkpoint_every": 4}}, "data/models/.recipe-penumbra-s1.checkpoint",

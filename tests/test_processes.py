@@ -108,7 +108,10 @@ def test_training_by_two_processes_is_that_of_one(copy: Path) -> None:
         done = launch(copy, "train", launcher)
         assert done.returncode == 0, done.stdout + done.stderr
         curves.append(
-            {term: curve(copy, term) for term in ("cross_entropy", "outlier_exposure", "soft_targets", "accuracy")}
+            {
+                term: curve(copy, term)
+                for term in ("cross_entropy", "outlier_exposure", "logit_distillation", "accuracy")
+            }
         )
     alone, both = curves
     assert len(alone["outlier_exposure"]) == 4

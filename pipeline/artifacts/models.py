@@ -1,19 +1,15 @@
 """Model folders: a config and safetensors weights, never a pickle."""
 
 import io
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
 from pipeline.runtime.errors import UserError, one_line
 from pipeline.runtime.files import read_json_object
-
-PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
 
 
 def load(kind: Any, source: Path | str, **options: Any) -> Any:
@@ -93,34 +89,3 @@ def weights_file(source: str, revision: str | None) -> Path:
     if not (path := file(source, revision, "model.safetensors")).is_file():
         raise UserError(f"{source}: no model.safetensors (pickles are never loaded); convert the weights")
     return path
-
-
-def upload(folder: Path, repository: str, kind: str, patterns: Sequence[str], message: str) -> str:
-    """Upload what the patterns name to a Hub repository of a kind (`model`, `dataset`); gives the commit.
-
-    Raises:
-        UserError: the Hub refuses.
-    """
-    api = HfApi()
-    try:
-        api.create_repo(repository, repo_type=kind, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repository, repo_type=kind, folder_path=folder, allow_patterns=list(patterns),
-            commit_message=message,
-        )  # fmt: skip
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"{repository}: the Hub refused ({one_line(error)}); check the name and `hf auth login`"
-        ) from None
-    return done.oid
-
-
-def push(folder: Path, repository: str) -> str:
-    """Upload a trained model with its detector and card to the Hugging Face Hub; gives the commit that others pin.
-
-    Raises:
-        UserError: a file is missing, or the Hub refuses.
-    """
-    if missing := [name for name in PUBLISHED if not (folder / name).is_file()]:
-        raise UserError(f"{folder}: no {', '.join(missing)}; name a folder that `train` wrote")
-    return upload(folder, repository, "model", PUBLISHED, "Classifier")

@@ -16,11 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import outliers, sharing
+from pipeline.artifacts import outliers
 from pipeline.artifacts.dataset_json import SCHEMA_VERSION
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs, path_of, write
 from pipeline.classifier.networks import Classifier
+from pipeline.hub import datasets as sharing
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError
 

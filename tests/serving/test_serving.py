@@ -26,6 +26,7 @@ from pipeline.artifacts import models
 from pipeline.artifacts.detector_json import Detector
 from pipeline.artifacts.model_card import model_card
 from pipeline.classifier.networks import Classifier
+from pipeline.hub.models import push
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json
 from pipeline.serving import open_set, predict
@@ -319,10 +320,10 @@ def test_a_pushed_model_is_the_whole_folder(model: Path, tmp_path: Path, monkeyp
                 shutil.copy(folder_path / name, tmp_path / "hub" / name)
             return SimpleNamespace(oid="c" * 40)
 
-    monkeypatch.setattr(models, "HfApi", Api)
+    monkeypatch.setattr("pipeline.hub.upload.HfApi", Api)
     done = CliRunner().invoke(app, ["push", "me/classifier", "--model", str(model)])
     assert done.exit_code == 0 and "c" * 40 in done.stdout
     assert open_set.load(str(tmp_path / "hub"), None).detector.score == "msp"
     (model / "detector.json").unlink()
     with pytest.raises(UserError, match=r"no detector\.json"):
-        models.push(model, "me/classifier")
+        push(model, "me/classifier")

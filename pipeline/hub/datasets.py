@@ -15,10 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pipeline.artifacts import dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
 from pipeline.artifacts.codec import decode
-from pipeline.artifacts.models import upload
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
 from pipeline.artifacts.revisions import COMMIT
+from pipeline.hub.upload import upload
 from pipeline.runtime.console import track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError, one_line

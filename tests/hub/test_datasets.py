@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import models, sharing
+from pipeline.hub import datasets as sharing
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import sha256
 from tests.conftest import CONTROLS, OUTLIERS
@@ -111,7 +111,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert revision == COMMIT
         copy(store, local_dir, allow_patterns)
 
-    monkeypatch.setattr(models, "HfApi", Api)
+    monkeypatch.setattr("pipeline.hub.upload.HfApi", Api)
     monkeypatch.setattr(sharing, "snapshot_download", download)
     return store
 

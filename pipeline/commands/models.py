@@ -1,0 +1,103 @@
+"""`penumbra predict`, `export` and `push`: what is done with a trained model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import Force, at_home
+from pipeline.runtime.errors import UserError
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="a model's folder, or its id on the Hugging Face Hub; otherwise `shipped` of params.yaml", parser=at_home
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="the 40-digit commit of a model from the Hub")]
+
+
+def _shipped() -> str:
+    """The folder of the classifier that is used where none is named: the shipped recipe's, of the first seed."""
+    from pipeline.runtime.layout import CLASSIFIERS
+    from pipeline.settings import params
+
+    if not params.PARAMS.is_file():
+        raise UserError("no params.yaml here that says which classifier is meant; name one with --model")
+    return str(CLASSIFIERS / params.read("shipped", str) / f"s{params.read('train.seeds', list[int])[0]}")
+
+
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="image files, folders or globs", parser=at_home)],
+    model: Model = None,
+    revision: Revision = None,
+    batch: Annotated[int, typer.Option(min=1, help="images per batch")] = 64,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
+    parquet: Annotated[Path | None, typer.Option(help="write a parquet file instead of printing")] = None,
+    force: Force = False,
+) -> None:
+    """Print the class of each image, its probability, the OOD score, and whether the image is known.
+
+    An image is unknown if its score is above the model's threshold. Images that cannot be read are named and skipped,
+    and the exit status is then 1. In folders, hidden files are ignored, and files that are not images by their suffix
+    are counted.
+    """
+    from pipeline.runtime.console import track
+    from pipeline.runtime.destination import destination
+    from pipeline.serving import open_set
+    from pipeline.serving import predict as serving
+    from pipeline.sources.walk import CLOSED
+
+    inputs, model = [Path(path) for path in paths], model or _shipped()
+    target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
+    found = serving.find(paths)
+    if found.left_out:
+        typer.echo(f"left out {found.summary()}", err=True)
+    rows = serving.predict(open_set.load(model, revision), found.images, batch)
+    if target is not None:
+        rows = track(serving.write_parquet(rows, target, batch), "predict", len(found.images))
+    elif not json:
+        typer.echo(serving.HEADER)
+    skipped = 0
+    for row in rows:
+        skipped += "error" in row
+        if target is None or "error" in row:
+            typer.echo(serving.line(row, json and target is None), err="error" in row and not json)
+    if closed := found.left_out.get(CLOSED):
+        raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
+    if skipped:
+        raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons are above")
+
+
+def export(
+    to: Annotated[Path, typer.Argument(help="the ONNX file to write")],
+    model: Model = None,
+    revision: Revision = None,
+    force: Force = False,
+) -> None:
+    """Write a trained model as one ONNX graph, from photograph to verdict, and check it with onnxruntime."""
+    from pipeline.runtime.destination import destination
+    from pipeline.serving import open_set
+    from pipeline.serving.export import CLASSIFIER, check_packages
+    from pipeline.serving.export import export as write
+
+    check_packages()
+    model = model or _shipped()
+    target = destination(to, CLASSIFIER, [Path(model)], force)
+    difference = write(open_set.load(model, revision), target)
+    typer.echo(f"{to}: agrees with the model within {difference:.1g}")
+
+
+def push(
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = None
+) -> None:
+    """Upload a trained model to the Hugging Face Hub and print the commit to pin."""
+    from pipeline.hub.models import push as upload
+
+    typer.echo(f"{repository}: commit {upload(Path(model or _shipped()), repository)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (predict, export, push):
+        app.command()(command)

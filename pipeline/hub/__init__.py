@@ -1,0 +1,1 @@
+"""Datasets and models from hand to hand: check, merge, upload, download."""
