@@ -63,7 +63,7 @@ def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:
 
 
 def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[dict[str, Any], Statistics]:
-    """Write every set; gives what the manifest says of it, and its statistics."""
+    """Write every set; returns what the manifest says of it, and its statistics."""
     about: dict[str, Any] = {}
     statistics: Statistics = {}
     preprocessing = Preprocessing(expected.resize, expected.mean, expected.std)

@@ -118,7 +118,7 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
 
 
 def evaluate(folder: Path, recipes: list[str] | None, settings: ScoreSettings, target: Path) -> dict[str, Any]:
-    """Score the models of a folder of outputs and write every table to another; gives the JSON tables by name."""
+    """Score the models of a folder of outputs and write every table to another; returns the JSON tables by name."""
     frames, chosen = collect(models_of(folder, recipes), settings.detectors, theirs=recipes is None)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
     measured = summaries.measure(scores)

@@ -151,7 +151,7 @@ def draw_map(path: Path, source: Source, groups: list[Judged], chosen: dict[str,
 
 
 def draw_classes(path: Path, classes: list[str], synthetic: Judged) -> None:
-    """Synthetic ID images, a row a class."""
+    """Synthetic ID images, one row per class."""
     rows = quality.by_class(synthetic.pixels, synthetic.labels, min(GRID_CLASSES, len(classes)))
     contact_sheet(path, [{name: pixels} for name, pixels in zip(classes, rows, strict=False)], rows=1)
 

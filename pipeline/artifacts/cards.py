@@ -25,7 +25,7 @@ CARD = """---
 
 - `{stem}-000000.tar ...`: for each sample `KEY.png`, `KEY.latent.npy` (float16, raw latent: not scaled by the
   autoencoder's scaling factor) and `KEY.json`.
-- `index.parquet`: a row a sample: method, parents, strength, distance to ID, the teacher's confidence, seed.
+- `index.parquet`: one row per sample: method, parents, strength, distance to ID, the teacher's confidence, seed.
 {strengths}
 - `rejected.parquet`: the same for every candidate that is not packed, with the reason.
 - `dataset.json`: counts, checksums, thresholds and all parameters.
@@ -93,7 +93,7 @@ def dataset_card(about: dict[str, Any]) -> str:
 
 
 def _strengths(methods: Mapping[str, Any]) -> Iterator[str]:
-    """What the column `strength` means for each method, a line each; sets that others made may not say."""
+    """What the column `strength` means for each method, one line each; sets that others made may not say."""
     for method, about in methods.items():
         if meaning := about.get("strength"):
             yield f"  - `strength` of {method}: {meaning}."

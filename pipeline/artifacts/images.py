@@ -1,4 +1,4 @@
-"""Image sets: parquet in the Hugging Face layout, a row an image, readable by `datasets` alone.
+"""Image sets: parquet in the Hugging Face layout, one row per image, readable by `datasets` alone.
 
 Columns: `image` = struct{bytes, path} (an encoded PNG or JPEG; `path` is the image's key), `label` = int64,
 -1 for OOD. The schema's metadata holds the class names and the set's role.
@@ -90,7 +90,7 @@ def _metadata(classes: Sequence[str], role: Role, preprocessing: Preprocessing) 
 def write(
     path: Path, pictures: Iterable[Picture], classes: Sequence[str], role: Role, preprocessing: Preprocessing
 ) -> int:
-    """Write one image set in the given order, a row group at a time; gives the number of its images."""
+    """Write one image set in the given order, a row group at a time; returns the number of its images."""
     schema, count = pa.schema(COLUMNS, metadata=_metadata(classes, role, preprocessing)), 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, schema) as writer:

@@ -1,4 +1,4 @@
-"""ID latents: Arrow IPC files, memory-mapped, a row an image.
+"""ID latents: Arrow IPC files, memory-mapped, one row per image.
 
 Columns: `key`, `label`, `mean` and `std` = fixed-size lists of float32, raw latents (unscaled) flattened from
 (C, h, w); `std` is 0 for an autoencoder without a posterior. The schema's metadata holds the shape.

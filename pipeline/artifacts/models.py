@@ -29,7 +29,7 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
 
 
 def load_pipeline(kind: Any, source: Path | str, **options: Any) -> Any:
-    """Load a diffusers pipeline in float32, on the CPU; its models stand in sub-folders.
+    """Load a diffusers pipeline in float32, on the CPU; its models are in sub-folders.
 
     Args:
         kind: a pipeline class.

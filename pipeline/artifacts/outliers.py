@@ -1,7 +1,7 @@
 """The outlier dataset: WebDataset shards, their index, and what they are. Readable without this project.
 
 - `NAME-000000.tar ...`: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w, raw), `KEY.png`.
-- `index.parquet`: a row a sample; `rejected.parquet`: a row a rejected candidate, with the reason.
+- `index.parquet`: one row per sample; `rejected.parquet`: one row per rejected candidate, with the reason.
 - `dataset.json`: schema version, counts, checksums, audit, origin: see dataset_json.py. `README.md`: a dataset card.
 """
 

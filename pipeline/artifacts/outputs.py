@@ -1,4 +1,4 @@
-"""What a model said of a set of images: parquet, a row an image, all that scoring needs.
+"""What a model said of a set of images: parquet, one row per image, all that scoring needs.
 
 A model's folder holds `{train,val,test}.parquet` of ID images and `ROLE/SET.parquet` of every other set, ROLE one of
 near, far, val-near, val-far, decoded. Their columns:
@@ -10,7 +10,7 @@ near, far, val-near, val-far, decoded. Their columns:
 - any other column, float: the scores of a detector that needed images or gradients, larger for OOD; but not the index
   that pandas saves beside its columns, and never `set`, `role`, `recipe` or `seed`, which the tables of scores hold.
 
-`head.parquet`, optional too, has a row a class, `weight` (list of float32) and `bias`: the last layer.
+`head.parquet`, optional too, has one row per class, `weight` (list of float32) and `bias`: the last layer.
 """
 
 import re

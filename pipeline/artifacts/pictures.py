@@ -53,21 +53,21 @@ def contact_sheet(path: Any, lines: Sequence[Mapping[str, Tensor]], rows: int = 
     plt.close(figure)
 
 
-def map_of(path: Path, known: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
+def map_of(path: Path, id_vectors: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
     """Write a PNG: the plane of the two largest principal components of ID vectors, and each group of others in it.
 
     Args:
-        known: (n, d), ID vectors that the plane is fitted to.
+        id_vectors: (n, d), ID vectors that the plane is fitted to.
         groups: title -> (m, d).
     """
     from sklearn.decomposition import PCA  # two seconds that only a map pays
 
     plt = _pyplot()
-    plane = PCA(2, svd_solver="full").fit(known)
+    plane = PCA(2, svd_solver="full").fit(id_vectors)
     figure, axes = plt.subplots(1, len(groups), figsize=(9, 9 / max(2, len(groups)) + 0.3), squeeze=False,
                                 sharex=True, sharey=True, layout="constrained")  # fmt: skip
     for axis, (title, vectors) in zip(axes[0], groups.items(), strict=True):
-        for own, colour, name in ((known, ID_COLOUR, "ID"), (vectors, OUTLIER_COLOUR, title)):
+        for own, colour, name in ((id_vectors, ID_COLOUR, "ID"), (vectors, OUTLIER_COLOUR, title)):
             points = plane.transform(own[:: max(1, len(own) // SHOWN)])
             axis.scatter(*points.T, s=5, linewidths=0, alpha=0.6, color=colour, label=name)
         axis.set_title(title, loc="left", fontsize=9)

@@ -104,7 +104,7 @@ def of_sets(manifest: Mapping[str, Any]) -> Iterator[str]:
     sizes = {name: about["audit"]["statistics"]["file size"] for name, about in sets.items()}
     if plain := [f"{name} {size:.0f} %" for name, size in sizes.items() if size >= SEPARATED]:
         yield f"the size of the files tells the set from ID, by AUROC: {', '.join(plain)}"
-    told = {name: telltale(pixel_statistics(about["audit"])) for name, about in sets.items()}
+    told = {name: strongest_statistic(pixel_statistics(about["audit"])) for name, about in sets.items()}
     if plain := [f"{name} ({found[0]} {found[1]:.0f} %)" for name, found in told.items() if found[1] >= SEPARATED]:
         yield f"one number of the pixels tells the set from ID, by AUROC: {', '.join(plain)}"
 
@@ -114,7 +114,7 @@ def pixel_statistics(audit: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in audit["statistics"].items() if name != "file size"}
 
 
-def telltale(statistics: Mapping[str, float]) -> tuple[str, float]:
+def strongest_statistic(statistics: Mapping[str, float]) -> tuple[str, float]:
     """The single statistic that tells a set from ID best, and its AUROC in percent."""
     best = max(statistics, key=lambda name: statistics[name])
     return best, statistics[best]

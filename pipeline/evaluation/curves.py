@@ -13,7 +13,7 @@ def curves(scores: pd.DataFrame, detector: str) -> dict[str, pd.DataFrame]:
     """`roc` and `pr` curves by recipe and group, images of all seeds and sets pooled, thinned; OOD is positive.
 
     Args:
-        scores: a row an image: recipe, set, role, and a column a detector.
+        scores: one row per image: recipe, set, role, and one column per detector.
     """
     found: dict[str, list[pd.DataFrame]] = {
         "roc": [pd.DataFrame(columns=["curve", "recipe", "group", "fpr", "tpr"])],
@@ -21,11 +21,11 @@ def curves(scores: pd.DataFrame, detector: str) -> dict[str, pd.DataFrame]:
     }
     for recipe, own in scores.groupby("recipe", sort=False, observed=True):
         for group in OOD_ROLES["test"]:
-            known, unknown = own.loc[own["set"] == "test", detector], own.loc[own["role"] == group, detector]
-            if unknown.empty:
+            id_scores, ood_scores = own.loc[own["set"] == "test", detector], own.loc[own["role"] == group, detector]
+            if ood_scores.empty:
                 continue
-            positive = np.repeat([False, True], [len(known), len(unknown)])
-            values = np.concatenate([known, unknown])
+            positive = np.repeat([False, True], [len(id_scores), len(ood_scores)])
+            values = np.concatenate([id_scores, ood_scores])
             about = {"curve": f"{recipe} {group}", "recipe": recipe, "group": group}
             fpr, tpr, _ = roc_curve(positive, values)
             precision, recall, _ = precision_recall_curve(positive, values, drop_intermediate=True)

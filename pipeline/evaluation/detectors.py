@@ -1,6 +1,6 @@
 """Detectors of pytorch-ood. A score is larger for OOD.
 
-Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone. One that needs images or gradients stands in
+Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone. One that needs images or gradients is in
 image_detectors.py and runs in `infer`.
 """
 
@@ -114,14 +114,14 @@ def fit(
 
 def _fit(detector: Any, name: str, train: "Outputs | None", val: "Outputs | None") -> None:
     if hasattr(detector, "fit_features"):
-        known = _given(train, name, "train.parquet")
-        detector.fit_features(_features(known, name), known.labels)
+        outputs = _given(train, name, "train.parquet")
+        detector.fit_features(_features(outputs, name), outputs.labels)
         return
-    known = _given(val, name, "val.parquet")
+    outputs = _given(val, name, "val.parquet")
     if hasattr(detector, "fit_feature_maps"):
-        detector.fit_feature_maps(as_maps(_features(known, name)), known.labels)
+        detector.fit_feature_maps(as_maps(_features(outputs, name)), outputs.labels)
     else:
-        detector.fit_logits(known.logits.double(), known.labels)
+        detector.fit_logits(outputs.logits.double(), outputs.labels)
 
 
 def _given(outputs: "Outputs | None", name: str, file: str) -> "Outputs":

@@ -25,7 +25,7 @@ class Scored:
     """What is known of a model.
 
     Attributes:
-        scores: a row an image: set, role, key, and a column a detector, float64.
+        scores: one row per image: set, role, key, and one column per detector, float64.
         accuracy: percent of right answers by ID split.
         chosen: of each detector the arguments that were used, as in `knn(k=10)`.
     """
@@ -72,7 +72,7 @@ def _check_classes(file: OutputFile, outputs: Outputs, expected: int) -> None:
 
 
 def _scores(file: OutputFile, scorers: Mapping[str, Scorer], classes: int) -> pd.DataFrame:
-    """Scores of one set, read piece by piece: key, and a column a scorer."""
+    """Scores of one set, read piece by piece: key, and one column per scorer."""
     return pd.concat([_piece(file, outputs, scorers, classes) for outputs in file.batches()], ignore_index=True)
 
 
@@ -101,9 +101,9 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
     if "val" not in files or not any(groups):
         raise UserError(f"score.detectors.{detector_of(next(iter(several)))}: {NO_CHOICE}")
     classes = _classes(files)
-    known = _scores(files["val"], several, classes)
+    id_scores = _scores(files["val"], several, classes)
     areas = [
-        pd.DataFrame([_areas(known, _scores(file, several, classes), list(several)) for file in group]).mean()
+        pd.DataFrame([_areas(id_scores, _scores(file, several, classes), list(several)) for file in group]).mean()
         for group in groups
         if group
     ]
@@ -111,8 +111,8 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
     return {name: str(means[keys].idxmax()) if len(keys) > 1 else keys[0] for name, keys in of.items()}
 
 
-def _areas(known: pd.DataFrame, unknown: pd.DataFrame, names: list[str]) -> dict[str, float]:
-    return {name: ood_metrics(known[name].to_numpy(), unknown[name].to_numpy())["auroc"] for name in names}
+def _areas(id_scores: pd.DataFrame, ood_scores: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    return {name: ood_metrics(id_scores[name].to_numpy(), ood_scores[name].to_numpy())["auroc"] for name in names}
 
 
 def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: Options) -> Scored:

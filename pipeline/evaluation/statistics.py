@@ -21,12 +21,12 @@ class Group:
     """Scores of several recipes on the same images.
 
     Attributes:
-        known: recipe -> float (seeds, n), of ID images.
-        unknown: set -> recipe -> float (seeds, m), of OOD images.
+        id_scores: recipe -> float (seeds, n), of ID images.
+        ood_scores: set -> recipe -> float (seeds, m), of OOD images.
     """
 
-    known: Mapping[str, np.ndarray]
-    unknown: Mapping[str, Mapping[str, np.ndarray]]
+    id_scores: Mapping[str, np.ndarray]
+    ood_scores: Mapping[str, Mapping[str, np.ndarray]]
 
 
 def draw(random: np.random.Generator, count: int, times: int) -> np.ndarray:
@@ -45,27 +45,27 @@ def _running(weights: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def resampled(
-    known: np.ndarray, unknown: np.ndarray, known_weights: np.ndarray, unknown_weights: np.ndarray
+    id_scores: np.ndarray, ood_scores: np.ndarray, id_weights: np.ndarray, ood_weights: np.ndarray
 ) -> np.ndarray:
     """AUROC and FPR95 in percent, (2, times), of samples in which each image stands as often as its weight says.
 
     Of the images written out, ties included; FPR95 at the very first threshold that catches 95 %, see `metrics`.
 
     Args:
-        known: ID scores (n,); unknown: OOD scores (m,).
-        known_weights: (times, n), of row sum n; unknown_weights: (times, m), of row sum m.
+        id_scores: ID scores (n,); ood_scores: OOD scores (m,).
+        id_weights: (times, n), of row sum n; ood_weights: (times, m), of row sum m.
     """
-    n, m = len(known), len(unknown)
-    ascending = np.sort(unknown)
-    below = _running(unknown_weights, np.argsort(unknown))  # OOD images before position i, in ascending order
-    first, last = (np.searchsorted(ascending, known, side) for side in ("left", "right"))
+    n, m = len(id_scores), len(ood_scores)
+    ascending = np.sort(ood_scores)
+    below = _running(ood_weights, np.argsort(ood_scores))  # OOD images before position i, in ascending order
+    first, last = (np.searchsorted(ascending, id_scores, side) for side in ("left", "right"))
     missed = below[:, first] + below[:, last]  # twice the OOD images below each ID image, ties counted as one half
-    auroc = 1 - np.einsum("bj,bj->b", known_weights, missed, dtype=np.float64) / (2 * n * m)
+    auroc = 1 - np.einsum("bj,bj->b", id_weights, missed, dtype=np.float64) / (2 * n * m)
     starts = np.flatnonzero(np.diff(ascending, prepend=-np.inf) > 0)  # thresholds: distinct scores, once each
     reach = (below <= 0.05 * m + 1e-9).sum(axis=1) - 1  # so many OOD images may be missed, 5 % by weight
     allowed = np.searchsorted(starts, np.minimum(reach, m - 1), "right") - 1
-    passed = _running(known_weights, np.argsort(known))
-    position = np.searchsorted(np.sort(known), ascending[starts[allowed]], "left")
+    passed = _running(id_weights, np.argsort(id_scores))
+    position = np.searchsorted(np.sort(id_scores), ascending[starts[allowed]], "left")
     fpr95 = 1 - passed[np.arange(len(passed)), position] / n
     return 100 * np.stack([auroc, fpr95])
 
@@ -80,19 +80,19 @@ def bootstrap(groups: Mapping[str, Group], times: int, random: np.random.Generat
         groups: detector -> its scores, all of the same recipes, seeds, sets and images.
     """
     one = next(iter(groups.values()))
-    (seeds, images), sets = next(iter(one.known.values())).shape, list(one.unknown)
-    counts = {name: next(iter(one.unknown[name].values())).shape[1] for name in sets}
+    (seeds, images), sets = next(iter(one.id_scores.values())).shape, list(one.ood_scores)
+    counts = {name: next(iter(one.ood_scores[name].values())).shape[1] for name in sets}
     drawn = draw(random, seeds, times) / seeds  # (times, seeds)
-    values = {name: np.empty((len(one.known), len(sets), seeds, 2, times)) for name in groups}
+    values = {name: np.empty((len(one.id_scores), len(sets), seeds, 2, times)) for name in groups}
     size = max(1, AT_A_TIME // (images + max(counts.values())))
     for start in range(0, times, size):
         block = slice(start, min(start + size, times))
-        known_weights = draw(random, images, block.stop - start)
+        id_weights = draw(random, images, block.stop - start)
         for j, name in enumerate(sets):
-            weights = known_weights, draw(random, counts[name], block.stop - start)
+            weights = id_weights, draw(random, counts[name], block.stop - start)
             for detector, group in groups.items():
-                for i, recipe in enumerate(group.known):
-                    pairs = zip(group.known[recipe], group.unknown[name][recipe], strict=True)
+                for i, recipe in enumerate(group.id_scores):
+                    pairs = zip(group.id_scores[recipe], group.ood_scores[name][recipe], strict=True)
                     for seed, pair in enumerate(pairs):
                         values[detector][i, j, seed, :, block] = resampled(*pair, *weights)
     return {name: _over_sets(np.einsum("rcsmb,bs->rcmb", own, drawn)) for name, own in values.items()}
@@ -106,9 +106,11 @@ def _over_sets(by_set: np.ndarray) -> np.ndarray:
 def observed(group: Group) -> np.ndarray:
     """The metrics themselves, the means over seeds: (recipes, 1 + sets, 2)."""
     columns = []
-    for scores in group.unknown.values():
+    for scores in group.ood_scores.values():
         values = [
-            np.mean([resampled(a, b, _once(a), _once(b))[:, 0] for a, b in zip(group.known[name], own, strict=True)], 0)
+            np.mean(
+                [resampled(a, b, _once(a), _once(b))[:, 0] for a, b in zip(group.id_scores[name], own, strict=True)], 0
+            )
             for name, own in scores.items()
         ]
         columns.append(np.stack(values))
@@ -146,7 +148,7 @@ def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 
 
 
 def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    values, recipes, sets = observed(group), list(group.known), [name, *group.unknown]
+    values, recipes, sets = observed(group), list(group.id_scores), [name, *group.ood_scores]
     pairs, own = [], []
     for i, recipe in enumerate(recipes):
         for k, column in enumerate(sets):

@@ -20,13 +20,13 @@ def detectors_of(scores: pd.DataFrame) -> list[str]:
 
 
 def measure(scores: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of every (recipe, seed, detector) on every OOD set, in percent, a row a set.
+    """Metrics of every (recipe, seed, detector) on every OOD set, in percent, one row per set.
 
-    Test sets are held against ID test images, validation sets against ID validation images. `constant` says that a
+    Test sets are compared with ID test images, validation sets against ID validation images. `constant` says that a
     detector gives every image of the set one score.
 
     Args:
-        scores: a row an image: `NAMES`, and a column a detector.
+        scores: one row per image: `NAMES`, and one column per detector.
     """
     rows = []
     for (recipe, seed), model in scores.groupby(["recipe", "seed"], sort=False, observed=True):
@@ -91,11 +91,11 @@ def flagged_decoded(scores: pd.DataFrame) -> dict[str, Any]:
 
     A classifier that learned "decoded" in place of "unknown" flags far more. Empty without decoded images.
     """
-    known, decoded = scores[scores["set"] == "test"], scores[scores["role"] == "decoded"]
+    id_scores, decoded = scores[scores["set"] == "test"], scores[scores["role"] == "decoded"]
     names = detectors_of(scores)
     found: dict[str, Any] = {}
     for recipe, own in decoded.groupby("recipe", sort=False, observed=True):
-        thresholds = known[known["recipe"] == recipe].groupby("seed")[names].quantile(1 - FLAGGED_ID)
+        thresholds = id_scores[id_scores["recipe"] == recipe].groupby("seed")[names].quantile(1 - FLAGGED_ID)
         flagged = own[names].to_numpy() > thresholds.loc[own["seed"]].to_numpy()
         shares = 100 * pd.DataFrame(flagged, columns=names).groupby(own["seed"].to_numpy()).mean()
         found[str(recipe)] = {name: spread(shares[name]) for name in names}
@@ -156,13 +156,13 @@ def groups(scores: pd.DataFrame) -> dict[str, dict[str, Group]]:
         table = scores.set_index(list(NAMES))[detector].unstack(["recipe", "seed"], sort=False)
         if table.isna().any(axis=None) or len(set(table.columns.get_level_values("recipe").value_counts())) > 1:
             raise ValueError("recipes have not the same seeds and images")
-        known = _by_recipe(table.xs("test", level="set"))
+        id_scores = _by_recipe(table.xs("test", level="set"))
         for role in OOD_ROLES["test"]:
             if role in table.index.get_level_values("role"):
                 own = table.xs(role, level="role")
                 sets = own.index.get_level_values("set").unique()
-                unknown = {name: _by_recipe(own.xs(name, level="set")) for name in sets}
-                found.setdefault(role, {})[detector] = Group(known, unknown)
+                ood_scores = {name: _by_recipe(own.xs(name, level="set")) for name in sets}
+                found.setdefault(role, {})[detector] = Group(id_scores, ood_scores)
     return found
 
 

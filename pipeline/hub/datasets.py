@@ -180,7 +180,7 @@ def _draw(folder: Path, samples: Sequence[Sample]) -> None:
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload a checked outlier dataset to the Hugging Face Hub; gives the commit that others pin.
+    """Upload a checked outlier dataset to the Hugging Face Hub; returns the commit that others pin.
 
     Raises:
         UserError: the dataset does not hold, or the Hub refuses.

@@ -84,7 +84,7 @@ def histograms(scores: pd.DataFrame, recipes: list[str], detector: str) -> str:
     """Scores of ID, near and far test images by recipe, images of all seeds, as shares.
 
     Args:
-        scores: a row an image: recipe, set, role, and the detector's column.
+        scores: one row per image: recipe, set, role, and the detector's column.
     """
     figure, axes = plt.subplots(1, len(recipes), figsize=(4.5 * len(recipes), 2.6), squeeze=False, layout="constrained")
     for axis, recipe in zip(axes[0], recipes, strict=True):

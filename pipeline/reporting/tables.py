@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.artifacts.dataset_json import audit_rows, separations
-from pipeline.evaluation.alarms import telltale
+from pipeline.evaluation.alarms import strongest_statistic
 
 SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
 GROUPS = ("near", "far")
@@ -29,7 +29,7 @@ class Differences:
 
 
 def results(summary: Summary, detector: str, differences: Differences, reference: str) -> list[Found]:
-    """A row a recipe: ID accuracy, and for each group and metric the value and the difference to the reference."""
+    """One row per recipe: ID accuracy, and for each group and metric the value and the difference to the reference."""
     rows = []
     for recipe, entry in summary.items():
         cells = [
@@ -45,7 +45,7 @@ def results(summary: Summary, detector: str, differences: Differences, reference
 
 
 def against(summary: Summary, detector: str, differences: Differences, recipe: str) -> list[Found]:
-    """A row a reference, every other recipe: differences of the recipe to it, by group and metric."""
+    """One row per reference, every other recipe: differences of the recipe to it, by group and metric."""
     columns = [(group, metric) for group in GROUPS for metric in SHOWN]
     return [
         {"reference": other, "cells": [differences.find(detector, recipe, other, *column) for column in columns]}
@@ -72,7 +72,7 @@ def _spread(value: Mapping[str, float] | None) -> str:
 
 
 def results_frame(rows: Sequence[Found], flagged: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """`results` with a column a number; a difference that is more than chance is marked + or -.
+    """`results` with one column per number; a difference that is more than chance is marked + or -.
 
     Args:
         flagged: recipe -> share of decoded ID images that it flags, {mean, std}; a column of its own if not empty.
@@ -93,7 +93,7 @@ def results_frame(rows: Sequence[Found], flagged: Mapping[str, Mapping[str, floa
 
 
 def sets_frame(sets: Mapping[str, Mapping[str, Any]], statistics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """`per_set`, a row a recipe, and what tells the sets from ID without any network.
+    """`per_set`, one row per recipe, and what tells the sets from ID without any network.
 
     Args:
         sets: at least one.
@@ -102,14 +102,14 @@ def sets_frame(sets: Mapping[str, Mapping[str, Any]], statistics: Mapping[str, M
     recipes = next(iter(sets.values()))
     rows = [[recipe, *(_spread(values[recipe]) for values in sets.values())] for recipe in recipes]
     sharp = [f"{statistics[name]['sharpness']:.1f}" if name in statistics else NONE for name in sets]
-    told = {name: telltale(statistics[name]) for name in sets if name in statistics}
+    told = {name: strongest_statistic(statistics[name]) for name in sets if name in statistics}
     best = [f"{told[name][1]:.1f} ({told[name][0]})" if name in told else NONE for name in sets]
     ends = [["sharpness alone, no network", *sharp], ["most telling statistic alone", *best]]
     return pd.DataFrame([*rows, *ends], columns=["recipe", *sets])
 
 
 def detectors_frame(summary: Summary, detectors: Sequence[str]) -> pd.DataFrame:
-    """AUROC means by every detector, near / far, a row a recipe."""
+    """AUROC means by every detector, near / far, one row per recipe."""
     rows = [
         [
             recipe,
@@ -121,27 +121,27 @@ def detectors_frame(summary: Summary, detectors: Sequence[str]) -> pd.DataFrame:
 
 
 def groups_frame(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """recipe -> near, far -> AUROC {mean, std}, a row a recipe."""
+    """recipe -> near, far -> AUROC {mean, std}, one row per recipe."""
     rows = [[recipe, *(_spread(groups.get(group)) for group in GROUPS)] for recipe, groups in found.items()]
     return pd.DataFrame(rows, columns=["recipe", *(f"{group} {SHOWN['auroc']}" for group in GROUPS)])
 
 
 def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:
-    """`against`, a row a reference, each difference with its 95 % interval and verdict."""
+    """`against`, one row per reference, each difference with its 95 % interval and verdict."""
     columns = [f"{group} {name}" for group in GROUPS for name in SHOWN.values()]
     table = [[row["reference"], *map(_interval, row["cells"])] for row in rows]
     return pd.DataFrame(table, columns=["against", *columns])
 
 
 def audit_frame(datasets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What single statistics and a probe tell of each pair of image sets, AUROC in %, a row a pair."""
+    """What single statistics and a probe tell of each pair of image sets, AUROC in %, one row per pair."""
     rows = separations(audit_rows(datasets))
     names = [name for name in rows[0] if name != "images"] if rows else []
     return pd.DataFrame([{"images": row["images"]} | {name: f"{row[name]:.1f}" for name in names} for row in rows])
 
 
 def costs_frame(costs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Seconds and peak GiB, a row a stage, and what all took."""
+    """Seconds and peak GiB, one row per stage, and what all took."""
     rows = [[one["stage"], f"{one['seconds']:.0f}", f"{one['peak_mib'] / 1024:.1f}"] for one in costs]
     total = ["in all", f"{sum(one['seconds'] for one in costs):.0f}", ""]
     return pd.DataFrame([*rows, total], columns=["stage", "seconds", "peak GiB"])

@@ -15,7 +15,7 @@ _shown = threading.Lock()  # held by the loop that is shown
 
 
 def log(message: str) -> None:
-    """Print one line, flushed, so that it stands in order with a child process's lines."""
+    """Print one line, flushed, so that it appears in order with a child process's lines."""
     if is_first():
         print(message, flush=True)
 

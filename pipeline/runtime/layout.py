@@ -1,4 +1,4 @@
-"""Where every artefact lives, relative to the project's folder. The same paths stand in dvc.yaml."""
+"""Where every artefact lives, relative to the project's folder. The same paths are in dvc.yaml."""
 
 from pathlib import Path
 

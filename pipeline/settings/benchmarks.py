@@ -31,7 +31,7 @@ class Record(BaseModel):
         source: which reader lists its images, and for `openood` pytorch-ood's class.
         resize: shorter side in pixels, bilinear; then a centre crop of `size`.
         mean, std: of each channel, which the networks normalise with; null: those of the training images.
-        classes: number of ID classes; `classes_sha256` is of their names, a line each.
+        classes: number of ID classes; `classes_sha256` is of their names, one line each.
         sets: `train`, `val`, `test`, and the OOD sets by name.
     """
 

@@ -138,7 +138,7 @@ def _names(schema: Any) -> list[str]:
 
 
 def checked(place: Place, value: Any, schema: Any, lines: dict[Place, int]) -> tuple[Any, list[str]]:
-    """A value that stands at a place, as its schema has it, and what is wrong with it, a line each; else None.
+    """A value that stands at a place, as its schema has it, and what is wrong with it, one line each; else None.
 
     Args:
         schema: a `Section`, or any type pydantic can check (`int`, `list[int]`).

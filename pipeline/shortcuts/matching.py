@@ -14,7 +14,7 @@ from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.summaries import spread
 from pipeline.shortcuts.audit import sharpness
 
-AROUND = 50  # ID images that an OOD image is held against
+AROUND = 50  # ID images that an OOD image is compared with
 
 
 def sharpness_of(file: ImageFile) -> pd.Series:
@@ -23,22 +23,24 @@ def sharpness_of(file: ImageFile) -> pd.Series:
     return pd.concat([pd.Series(sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
 
 
-def matched_auroc(known: np.ndarray, unknown: np.ndarray, of_known: np.ndarray, of_unknown: np.ndarray) -> float:
-    """Percent of pairs in which the OOD image has the larger score, of pairs alike in some number; ties count half.
+def matched_auroc(
+    id_scores: np.ndarray, ood_scores: np.ndarray, id_covariate: np.ndarray, ood_covariate: np.ndarray
+) -> float:
+    """AUROC in percent over covariate-matched pairs; ties count half.
 
-    Each OOD image is paired with the `AROUND` ID images around it in the number's order, or with all if there are
-    fewer. With one value of the number for all images it is the AUROC against as many ID images.
+    Each OOD image is paired with the `AROUND` ID images around it in the order of the covariate, or with all if there
+    are fewer. Where all images have one value it is the AUROC against as many ID images.
 
     Args:
-        known, unknown: scores of ID and OOD images, larger for OOD, (n,) and (m,).
-        of_known, of_unknown: their numbers.
+        id_scores, ood_scores: scores of ID and OOD images, larger for OOD, (n,) and (m,).
+        id_covariate, ood_covariate: the number that they are matched by, such as their sharpness.
     """
-    order = np.argsort(of_known, kind="stable")
-    around = min(AROUND, len(known))
-    windows = np.lib.stride_tricks.sliding_window_view(known[order], around)
-    middles = np.searchsorted(of_known[order], of_unknown)
+    order = np.argsort(id_covariate, kind="stable")
+    around = min(AROUND, len(id_scores))
+    windows = np.lib.stride_tricks.sliding_window_view(id_scores[order], around)
+    middles = np.searchsorted(id_covariate[order], ood_covariate)
     beside = windows[np.clip(middles - around // 2, 0, len(windows) - 1)]
-    return float(100 * np.mean((beside < unknown[:, None]) + (beside == unknown[:, None]) / 2))
+    return float(100 * np.mean((beside < ood_scores[:, None]) + (beside == ood_scores[:, None]) / 2))
 
 
 def at_equal_sharpness(
@@ -47,7 +49,7 @@ def at_equal_sharpness(
     """recipe -> near, far -> {mean, std} over seeds of the AUROC at equal sharpness, the unweighted mean over sets.
 
     Args:
-        scores: a row an image, see `summaries.NAMES`.
+        scores: one row per image, see `summaries.NAMES`.
         sharp: set -> sharpness by key, of `test` and of every OOD test set.
     """
     found: dict[str, dict[str, list[float]]] = {}

@@ -65,7 +65,8 @@ def labelled(root: Path) -> ImageList:
     """The classes of a folder, in the order of their names, and their images.
 
     Raises:
-        UserError: class folders without a readable image, a line each; names that look the same; fewer than 2 classes.
+        UserError: class folders without a readable image, one line each; names that look the same; fewer than 2
+            classes.
     """
     classes: list[str] = []
     items: list[Item] = []
@@ -115,7 +116,7 @@ def _composed(name: str) -> str:
 
 
 def _twins(root: Path, classes: list[str]) -> list[str]:
-    """Classes whose names look the same, a line each."""
+    """Classes whose names look the same, one line each."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(_composed(name), name), name) for name in classes]
     return [

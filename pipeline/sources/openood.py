@@ -78,7 +78,7 @@ def _item(root: Path, file: Path, label: int) -> Item:
 
 
 def _classes(train: list[Item], root: Path) -> list[str]:
-    """Names by label: the folders that the training images stand in."""
+    """Names by label: the folders that the training images are in."""
     if not train:
         raise UserError(f"{root}: none of the ID training images is there; complete the images")
     names = {item.label: Path(item.key).parent.name for item in train}

@@ -48,7 +48,7 @@ class Checkpoint:
             save_file(tensors, partial, metadata={"content": json.dumps(content)})
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, list[dict[str, float]]]:
-        """Take over the state that was kept; gives the steps done and the history so far, 0 and none without one."""
+        """Take over the state that was kept; returns the steps done and the history so far, 0 and none without one."""
         if not self.path.is_file():
             return 0, []
         with safe_open(self.path, "pt") as file:

@@ -38,7 +38,7 @@ class _Loss(nn.Module):
 
 
 def _own_rows(batch: Any) -> Any:
-    """This process' share of a batch: of a tuple of tensors with a row an item."""
+    """This process' share of a batch: of a tuple of tensors with one row per item."""
     if count() == 1:
         return batch
     columns: list[Any] = [share(column) for column in batch]
@@ -68,7 +68,7 @@ def fit(
 
     Args:
         model: trained in place, on the device accelerate picks.
-        batches: gives the batches from a step on, on that device; named tuples of tensors with a row an item.
+        batches: gives the batches from a step on, on that device; named tuples of tensors with one row per item.
         objective: gives scalars by name, each recorded by itself; those without a gradient are only recorded.
         clip: largest gradient norm; None for no limit.
         precision: bfloat16 for automatic mixed precision; weights stay float32.
