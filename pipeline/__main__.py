@@ -136,7 +136,7 @@ for _stage in STAGES:
 @app.command()
 def check() -> None:
     """Check the whole of params.yaml and report every problem with its line."""
-    from pipeline.settings.check import check as check_params
+    from pipeline.settings.check import check_params
 
     check_params()
     typer.echo("params.yaml: no problem found")

@@ -72,7 +72,7 @@ def train(data: TrainingData, settings: DiffusionSettings, seed: int) -> tuple["
     inputs = fingerprint(LATENTS / "train.arrow", MODELS / "teacher", MODELS / "autoencoder")
     identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
 
-    def batches(start: int) -> Iterator[diffusion.Batch]:
+    def batches(start: int) -> Iterator[diffusion.LatentBatch]:
         every = diffusion.latent_batches(
             data, settings.batch, settings.feature_conditioning, settings.condition_dropout, seed
         )

@@ -20,7 +20,7 @@ from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import FINGERPRINTS
 from pipeline.settings import params
-from pipeline.settings.check import check
+from pipeline.settings.check import check_params
 from pipeline.settings.methods import Pools
 from pipeline.settings.section import at_home
 from pipeline.sources.links import Entered
@@ -112,7 +112,7 @@ def fingerprint(stage: str, drawn: dict[str, methods.MethodSettings], last: dict
 
 
 def main() -> None:
-    check()
+    check_params()
     drawn = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
     for stage in STAGES[1:]:
         path = FINGERPRINTS / f"{stage}.json"

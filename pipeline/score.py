@@ -22,7 +22,7 @@ from pipeline.runtime.console import log, track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, write_json
-from pipeline.runtime.layout import METRICS, OUTPUTS
+from pipeline.runtime.layout import METRICS_DIR, OUTPUTS
 from pipeline.settings import params
 from pipeline.settings.score import ScoreSettings
 
@@ -180,5 +180,5 @@ def score_external(folder: Path, target: Path, names: list[str] | None, force: b
 
 
 def main() -> None:
-    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", ScoreSettings), METRICS)
+    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", ScoreSettings), METRICS_DIR)
     log_results(tables["summary"], [tables["choice"]["detector"]])

@@ -48,7 +48,7 @@ def shards(data: bytes) -> None:
 def settings(data: bytes) -> None:
     """A whole params.yaml."""
     Path("params.yaml").write_bytes(data)
-    check.check()
+    check.check_params()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {one.__name__: one for one in (image, shards, settings)}

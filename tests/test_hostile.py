@@ -220,7 +220,7 @@ def dataset(tmp_path: Path) -> Path:
         "licence": "other",
     }
     (folder / "dataset.json").write_text(json.dumps(about))
-    assert sharing.check(folder)["name"] == "outliers"
+    assert sharing.verify(folder)["name"] == "outliers"
     return folder
 
 
@@ -357,7 +357,7 @@ def test_shards(name: str, dataset: Path, fault: Callable[[str, str, str], None]
     content, words = SHARDS[name]
     rewrite(dataset, content)
     with pytest.raises(UserError) as error:
-        sharing.check(dataset)
+        sharing.verify(dataset)
     assert words in str(error.value)
     try:  # training reads less of a sample than the check does; what it takes is whole
         pixels, labels = whole(Selection([dataset], {"noise": 2}))
@@ -404,7 +404,7 @@ def test_dataset_json(name: str, dataset: Path, fault: Callable[[str, str, str],
     change(about)
     (dataset / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError) as error:
-        sharing.check(dataset)
+        sharing.verify(dataset)
     assert words in str(error.value)
     fault("dataset.json", name, str(error.value))
 
@@ -423,7 +423,7 @@ CONTENTS = {
 def test_dataset_json_that_is_none(content: bytes, dataset: Path, fault: Callable[[str, str, str], None]) -> None:
     (dataset / "dataset.json").write_bytes(content)
     with pytest.raises(UserError) as error:
-        sharing.check(dataset)
+        sharing.verify(dataset)
     assert CONTENTS[content] in str(error.value)
     name = "JSON 100,000 levels deep" if content is DEEP else repr(content)
     fault("dataset.json", name, str(error.value))
@@ -434,7 +434,7 @@ def test_an_index_that_leads_elsewhere(shard: str, dataset: Path, fault: Callabl
     rows = [row | {"shard": shard} for row in pq.read_table(dataset / "index.parquet").to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, outliers.INDEX), dataset / "index.parquet")
     with pytest.raises(UserError) as error:
-        sharing.check(dataset)
+        sharing.verify(dataset)
     assert f"{SHARD}: 00000000: its row is of {shard}: 00000000" in str(error.value)
     with pytest.raises(UserError) as error:
         whole(Selection([dataset], {"noise": 2}))
@@ -449,7 +449,7 @@ def test_an_index_without_a_column(dataset: Path, fault: Callable[[str, str, str
     assert "set/index.parquet: no column label" in str(error.value)
     fault("index.parquet", "no column `label`", str(error.value))
     with pytest.raises(UserError, match="00000000: label is -1, in its row None"):
-        sharing.check(dataset)
+        sharing.verify(dataset)
 
 
 def given_outputs(folder: Path) -> Path:
@@ -679,7 +679,7 @@ def test_any_damage_to_a_shard_is_found(dataset: Path, data: bytes, at: int, cut
     damaged = sound[:start] + data + (b"" if cut else sound[start + len(data) :])
     rewrite(dataset, damaged)
     try:
-        sharing.check(dataset)
+        sharing.verify(dataset)
     except UserError:
         pass
     else:  # the damage hit what carries no meaning: padding, owner, time, checksums in a PNG that Pillow skips
@@ -696,7 +696,7 @@ def test_a_damaged_end_of_a_png_changes_no_pixel(dataset: Path) -> None:
     sound = (dataset / SHARD).read_bytes()
     end = sound.rindex(SAMPLE.image) + len(SAMPLE.image)
     rewrite(dataset, sound[: end - 3] + b"\xe0\xc1\xc4" + sound[end:])
-    sharing.check(dataset)
+    sharing.verify(dataset)
     images = [own.image for _, own in outliers.read(dataset, outliers.verify(dataset))]
     assert images[1] != SAMPLE.image
     assert np.array_equal(decode(images[1], "damaged"), decode(SAMPLE.image, "sound"))

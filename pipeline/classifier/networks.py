@@ -42,7 +42,7 @@ def backbone(network: str, channels: int) -> Any:
 
             return SmallImageResNet(depth, channels)
         case networks.Timm(name):
-            networks.check(network)
+            networks.check_network(network)
             import timm
 
             made = timm.create_model(name, in_chans=channels, num_classes=0)

@@ -14,9 +14,9 @@ Dataset = Annotated[Path, typer.Argument(help="folder of an outlier dataset", pa
 @outliers.command()
 def verify(folder: Dataset) -> None:
     """Check schema, checksums and counts, and decode every sample; the exit status is 1 if anything is wrong."""
-    from pipeline.hub.datasets import check
+    from pipeline.hub.datasets import verify as verify_dataset
 
-    about = check(folder)
+    about = verify_dataset(folder)
     count = sum(shard["samples"] for shard in about["shards"])
     typer.echo(f"{folder}: {count} samples in {len(about['shards'])} shards hold")
 

@@ -64,6 +64,6 @@ def _fpr_nearest(fpr: np.ndarray, tpr: np.ndarray) -> float:
     return float(rates[np.argmin(np.abs(recall - RECALL))])
 
 
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+def accuracy_percent(logits: np.ndarray, labels: np.ndarray) -> float:
     """Percent of the rows of (n, classes) whose largest logit is the label's."""
     return 100 * float((logits.argmax(axis=1) == labels).mean())

@@ -14,7 +14,7 @@ from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.detectors import Scorer, fit
 from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
-from pipeline.evaluation.metrics import accuracy, ood_metrics
+from pipeline.evaluation.metrics import accuracy_percent, ood_metrics
 from pipeline.runtime.errors import UserError
 
 Options = Mapping[str, dict[str, Any]]
@@ -143,5 +143,5 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
 
 
 def _accuracy(file: OutputFile) -> float:
-    right = [accuracy(part.logits.numpy(), part.labels.numpy()) * len(part) for part in file.batches()]
+    right = [accuracy_percent(part.logits.numpy(), part.labels.numpy()) * len(part) for part in file.batches()]
     return sum(right) / len(file)

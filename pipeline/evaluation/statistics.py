@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-METRICS = ("auroc", "fpr95")
+COMPARED = ("auroc", "fpr95")
 LOWER_IS_BETTER = ("fpr95", "fpr95_id_positive")
 INTERVAL = (2.5, 97.5)  # percentiles: 95 %
 AT_A_TIME = 20_000_000  # weights held at a time
@@ -74,7 +74,7 @@ def bootstrap(groups: Mapping[str, Group], times: int, random: np.random.Generat
     """Metrics of every recipe in samples drawn again, by detector: (recipes, 1 + sets, 2, times).
 
     The same images and seeds for all. The first of the second axis is the unweighted mean over the sets; the third axis
-    is `METRICS`.
+    is `COMPARED`.
 
     Args:
         groups: detector -> its scores, all of the same recipes, seeds, sets and images.
@@ -152,7 +152,7 @@ def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame
     pairs, own = [], []
     for i, recipe in enumerate(recipes):
         for k, column in enumerate(sets):
-            for m, metric in enumerate(METRICS):
+            for m, metric in enumerate(COMPARED):
                 low, high = np.percentile(samples[i, k, m], INTERVAL)
                 about = {"recipe": recipe, "set": column, "metric": metric}
                 own.append(about | {"value": values[i, k, m], "low": low, "high": high})

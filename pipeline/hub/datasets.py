@@ -42,7 +42,7 @@ def _strangers(folder: Path) -> list[str]:
 DATASET = Kind("outlier dataset", is_folder=True, strangers=_strangers)
 
 
-def check(folder: Path) -> dict[str, Any]:
+def verify(folder: Path) -> dict[str, Any]:
     """Check a whole outlier dataset: schema, names, checksums, counts, index, and that every sample decodes.
 
     Returns:
@@ -124,7 +124,7 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int, force: bool = F
         UserError: `target` is not free, a part does not verify, or the parts do not fit together.
     """
     place = destination(target, DATASET, folders, force)
-    parts = [check(folder) for folder in folders]
+    parts = [verify(folder) for folder in folders]
     for folder, about in zip(folders, parts, strict=True):
         for key in ("classes", "shape"):
             if about["id"][key] != parts[0]["id"][key]:
@@ -185,7 +185,7 @@ def push(folder: Path, repository: str) -> str:
     Raises:
         UserError: the dataset does not hold, or the Hub refuses.
     """
-    check(folder)
+    verify(folder)
     return upload(folder, repository, "dataset", PUBLISHED, "Outlier dataset")
 
 
@@ -212,4 +212,4 @@ def pull(repository: str, revision: str, target: Path, force: bool = False) -> d
                 f"{repository}: cannot be downloaded ({one_line(error)}); check the name and commit"
             ) from None
         shutil.rmtree(partial / ".cache", ignore_errors=True)  # the Hub's client keeps notes there
-        return check(partial)
+        return verify(partial)

@@ -14,7 +14,7 @@ from pipeline.reporting import tables
 from pipeline.reporting.tables import Differences, Found
 from pipeline.runtime import timings
 from pipeline.runtime.files import read_json
-from pipeline.runtime.layout import IMAGES, METRICS
+from pipeline.runtime.layout import IMAGES, METRICS_DIR
 from pipeline.settings import params
 from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
 
@@ -25,14 +25,20 @@ class Results:
     """Everything that `score` and the earlier stages left, read once."""
 
     def __init__(self) -> None:
-        self.summary, self.choice = read_json(METRICS / "summary.json"), read_json(METRICS / "choice.json")
-        self.validation = read_json(METRICS / "validation.json")
-        self.shortcuts, self.manifest = read_json(METRICS / "shortcuts.json"), read_json(IMAGES / "manifest.json")
+        self.summary, self.choice = (
+            read_json(METRICS_DIR / "summary.json"),
+            read_json(METRICS_DIR / "choice.json"),
+        )
+        self.validation = read_json(METRICS_DIR / "validation.json")
+        self.shortcuts, self.manifest = (
+            read_json(METRICS_DIR / "shortcuts.json"),
+            read_json(IMAGES / "manifest.json"),
+        )
         self.detector: str = self.choice["detector"]
-        frames = {name: pd.read_parquet(METRICS / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
+        frames = {name: pd.read_parquet(METRICS_DIR / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
         self.scores, self.measured, self.intervals = frames["scores"], frames["seeds"], frames["intervals"]
-        self.differences = Differences(pd.read_parquet(METRICS / "differences.parquet"))
-        self.curves = {name: pd.read_csv(METRICS / f"{name}.csv") for name in ("roc", "pr")}
+        self.differences = Differences(pd.read_parquet(METRICS_DIR / "differences.parquet"))
+        self.curves = {name: pd.read_csv(METRICS_DIR / f"{name}.csv") for name in ("roc", "pr")}
         # a set that was given to us may hold the controls too
         names = dict.fromkeys(params.read(f"train.{name}", str) for name in ("outliers", "controls"))
         self.folders = [Path(name) for name in names]

@@ -145,7 +145,7 @@ def _of_training(own: dict[str, Any]) -> Iterator[Problem]:
         if (warmup := own[section].warmup) >= (steps := own[section].steps):
             yield (section, "warmup"), f"{warmup}, expected fewer than steps = {steps}"
         try:
-            networks.check(own[section].network)
+            networks.check_network(own[section].network)
         except UserError as error:
             yield (section, "network"), str(error)
 
@@ -218,7 +218,7 @@ BETWEEN = {  # what has to hold between sections, and which those are
 }
 
 
-def check() -> None:
+def check_params() -> None:
     """Check params.yaml as a whole.
 
     Raises:

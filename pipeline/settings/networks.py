@@ -52,7 +52,7 @@ def unknown(network: str) -> UserError:
     return UserError(f"network {network!r}: unknown; expected {KNOWN}")
 
 
-def check(network: str) -> None:
+def check_network(network: str) -> None:
     """Refuse a network that does not exist. timm, which takes seconds to import, is asked for its own names alone.
 
     Raises:

@@ -75,16 +75,16 @@ def normalise(pixels: Tensor, size: int) -> Tensor:
     return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-class Batch(NamedTuple):
+class ImageBatch(NamedTuple):
     """What one training step sees: float32 images in [-1, 1], (n, channels, size, size)."""
 
     images: Tensor
 
 
-def reconstruction_objective(kl_weight: float) -> Callable[[Any, Batch], dict[str, Tensor]]:
+def reconstruction_objective(kl_weight: float) -> Callable[[Any, ImageBatch], dict[str, Tensor]]:
     """Loss terms of a variational autoencoder: squared error a pixel, and KL to a unit Gaussian a latent dimension."""
 
-    def objective(model: Any, batch: Batch) -> dict[str, Tensor]:
+    def objective(model: Any, batch: ImageBatch) -> dict[str, Tensor]:
         posterior = model.encode(batch.images).latent_dist
         decoded = model.decode(posterior.sample()).sample
         return {
@@ -95,11 +95,11 @@ def reconstruction_objective(kl_weight: float) -> Callable[[Any, Batch], dict[st
     return objective
 
 
-def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[Batch]:
+def image_batches(pixels: Tensor, size: int, batch: int, seed: int) -> Iterator[ImageBatch]:
     """Endless batches of shifted images."""
     generator = torch.Generator().manual_seed(seed)
     for index in shuffled(len(pixels), batch, seed):
-        yield Batch(shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator))
+        yield ImageBatch(shift(normalise(pixels[index], size), AUGMENT_PIXELS, generator))
 
 
 def _prepare(autoencoder: Autoencoder, chunk: Tensor, running: InferenceSettings) -> tuple[Tensor, torch.autocast]:

@@ -57,7 +57,7 @@ def make_scheduler(name: SamplerName, schedule: "DDPMScheduler") -> Sampler:
     return DPMSolverMultistepScheduler.from_config(schedule.config, lambda_min_clipped=-5.1)
 
 
-class Batch(NamedTuple):
+class LatentBatch(NamedTuple):
     """What one training step sees; all that is random in it was drawn by `latent_batches`.
 
     Latents and noise (n, C, h, w), times (n,), labels (n,) where one past the last class says nothing, features
@@ -72,10 +72,10 @@ class Batch(NamedTuple):
     feature_conditioned: Tensor
 
 
-def objective(schedule: "DDPMScheduler") -> Callable[[Any, Batch], dict[str, Tensor]]:
+def objective(schedule: "DDPMScheduler") -> Callable[[Any, LatentBatch], dict[str, Tensor]]:
     """Mean squared error of the predicted velocity or noise."""
 
-    def terms(model: Any, batch: Batch) -> dict[str, Tensor]:
+    def terms(model: Any, batch: LatentBatch) -> dict[str, Tensor]:
         noisy = schedule.add_noise(batch.latents, batch.noise, batch.times)
         condition = torch.where(
             batch.feature_conditioned[:, None], model.of_features(batch.features), model.embedding(batch.labels)
@@ -101,7 +101,7 @@ class TrainingData(NamedTuple):
 
 def latent_batches(
     data: TrainingData, batch: int, feature_conditioning: float, condition_dropout: float, seed: int
-) -> Iterator[Batch]:
+) -> Iterator[LatentBatch]:
     """Endless batches of latents drawn from their posteriors.
 
     Args:
@@ -117,7 +117,7 @@ def latent_batches(
         kind = torch.rand((2, batch), generator=generator).to(device)
         labels = torch.where(kind[1] < condition_dropout, nothing, data.labels[index])
         latents = data.mean[index] + data.std[index] * draw
-        yield Batch(latents, noise, times, labels, data.features[index], kind[0] < feature_conditioning)
+        yield LatentBatch(latents, noise, times, labels, data.features[index], kind[0] < feature_conditioning)
 
 
 def conditioned(model: "ConditionalUNet", embeddings: Tensor, guidance: float) -> Predict:

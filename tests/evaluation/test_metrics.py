@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pytorch_ood.metrics import OODMetrics
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
-from pipeline.evaluation.metrics import accuracy, ood_metrics
+from pipeline.evaluation.metrics import accuracy_percent, ood_metrics
 
 levels = st.integers(0, 6).map(float)  # few levels: many ties
 sets = st.lists(levels, min_size=1, max_size=40).map(np.array)
@@ -134,4 +134,6 @@ def test_constant_and_single_scores() -> None:
 
 
 def test_accuracy() -> None:
-    assert accuracy(np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), np.array([1, 1, 1])) == pytest.approx(200 / 3)
+    assert accuracy_percent(np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), np.array([1, 1, 1])) == pytest.approx(
+        200 / 3
+    )

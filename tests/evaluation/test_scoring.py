@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from pipeline.artifacts import outputs
 from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.artifacts.roles import Role
-from pipeline.evaluation.metrics import accuracy
+from pipeline.evaluation.metrics import accuracy_percent
 from pipeline.evaluation.scoring import score_model
 from pipeline.runtime.errors import UserError
 
@@ -75,7 +75,7 @@ def test_scores_are_a_row_an_image_and_accuracy_is_of_id_sets(model: Path) -> No
     own = scored.scores.set_index("key")
     np.testing.assert_allclose(own.loc[said("moon").keys, "odin"], said("moon").scores["odin(eps=0.1)"])
     test = said("test")
-    assert scored.accuracy["test"] == pytest.approx(accuracy(test.logits.numpy(), test.labels.numpy()))
+    assert scored.accuracy["test"] == pytest.approx(accuracy_percent(test.logits.numpy(), test.labels.numpy()))
     assert set(scored.accuracy) == {"train", "val", "test"}
 
 

@@ -40,29 +40,29 @@ def test_what_does_not_hold_is_named(folder: Path) -> None:
     index = pq.read_table(folder / "index.parquet")
     pq.write_table(index.slice(1), folder / "index.parquet")
     with pytest.raises(UserError, match="and the shards disagree at sample outliers-000000.tar: 00000000"):
-        sharing.check(folder)
+        sharing.verify(folder)
     pq.write_table(index.slice(0, 119), folder / "index.parquet")
     with pytest.raises(UserError, match="disagree at sample outliers-000002.tar: 00000119"):
-        sharing.check(folder)
+        sharing.verify(folder)
     pq.write_table(index, folder / "index.parquet")
     methods = json.loads((folder / "dataset.json").read_text())["methods"]
     methods["mixup"]["packed"] += 1
     edit(folder, methods=methods)
     with pytest.raises(UserError, match="index.parquet has 60 rows of mixup, dataset.json says 61"):
-        sharing.check(folder)
+        sharing.verify(folder)
 
 
 def test_images_of_another_shape_are_named(folder: Path) -> None:
     about = json.loads((folder / "dataset.json").read_text())
     edit(folder, id=about["id"] | {"shape": [1, 8, 8]})
     with pytest.raises(UserError, match=r"00000000.png: shape \(1, 16, 16\), expected \(1, 8, 8\)"):
-        sharing.check(folder)
+        sharing.verify(folder)
 
 
 def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_path: Path) -> None:
     parts = [project / "data/outliers", project / "data/controls"]
     sharing.merge(parts, tmp_path / "all", per_shard=70)
-    about = sharing.check(tmp_path / "all")
+    about = sharing.verify(tmp_path / "all")
     assert {method: counts["packed"] for method, counts in about["methods"].items()} == dict.fromkeys(
         [*OUTLIERS, *CONTROLS], 60
     )

@@ -31,7 +31,7 @@ def said_of(folder: Path, text: str | bytes) -> str:
     target = folder / "params.yaml"
     target.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        check.check()
+        check.check_params()
     except UserError as error:
         return str(error)
     return ""
