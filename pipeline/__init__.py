@@ -8,11 +8,14 @@ STAGES = (
     "fingerprint", "prepare", "autoencoder", "encode", "teacher", "diffusion", "sample", "shards", "train", "infer",
     "score", "report",
 )  # fmt: skip
-PUBLIC = {"Classifier": "pipeline.classifier.networks", "Preprocess": "pipeline.serving.resize"}  # what a card names
+PUBLIC = {  # what model cards and notebooks name
+    "Classifier": "pipeline.classifier.networks", "OpenSetClassifier": "pipeline.serving.open_set",
+    "Preprocess": "pipeline.serving.resize", "Selection": "pipeline.artifacts.selection",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import what model cards name when it is asked for: their lines hold wherever the code moves."""
+    """Import what model cards and notebooks name when it is asked for: their lines hold wherever the code moves."""
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(PUBLIC[name]), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import pipeline
 from pipeline.__main__ import PRESETS, STAGES, app
 from pipeline.artifacts.dataset_json import SCHEMA_VERSION
 from pipeline.presets import compose
@@ -93,3 +94,10 @@ def test_preset_replaces_every_preset_and_keeps_what_is_no_text(workplace: Path)
     target.write_bytes(b"\xff")
     assert "was edited" in str(CliRunner().invoke(app, ["preset", "folder"]).exception)
     assert target.read_bytes() == b"\xff"
+
+
+@pytest.mark.parametrize("name", pipeline.PUBLIC)
+def test_what_cards_and_notebooks_name_is_there(name: str) -> None:
+    assert getattr(pipeline, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Classifer'"):
+        pipeline.Classifer  # noqa: B018

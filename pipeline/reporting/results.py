@@ -19,21 +19,16 @@ from pipeline.settings import params
 from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
 
 REFERENCE = "baseline"
+TABLES = ("summary", "validation", "shortcuts", "choice")
 
 
 class Results:
     """Everything that `score` and the earlier stages left, read once."""
 
     def __init__(self) -> None:
-        self.summary, self.choice = (
-            read_json(METRICS_DIR / "summary.json"),
-            read_json(METRICS_DIR / "choice.json"),
-        )
-        self.validation = read_json(METRICS_DIR / "validation.json")
-        self.shortcuts, self.manifest = (
-            read_json(METRICS_DIR / "shortcuts.json"),
-            read_json(IMAGES / "manifest.json"),
-        )
+        tables = {name: read_json(METRICS_DIR / f"{name}.json") for name in TABLES}
+        self.summary, self.validation, self.shortcuts, self.choice = tables.values()
+        self.manifest = read_json(IMAGES / "manifest.json")
         self.detector: str = self.choice["detector"]
         frames = {name: pd.read_parquet(METRICS_DIR / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
         self.scores, self.measured, self.intervals = frames["scores"], frames["seeds"], frames["intervals"]
