@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from pipeline import STAGES
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: a processor for each worker
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 FAULTS = "<!-- the table below is written by pytest --faults -->"
@@ -86,14 +90,26 @@ def run_stages(settings: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose stages ran, in one process, and whose results DVC knows as those of `dvc repro`."""
-    folder = make_project(tmp_path_factory.mktemp("project"), toy_params())
+def project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A project whose stages ran, in one process, and whose results DVC knows as those of `dvc repro`.
+
+    All workers of pytest-xdist share one.
+    """
+    base = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    folder, done = base / "project", base / "project-is-done"
+    with FileLock(base / "project.lock"):
+        if not done.exists():
+            finish(make_project(folder, toy_params()))
+            done.touch()
+    return folder
+
+
+def finish(folder: Path) -> None:
+    """Run every stage of a project, and let DVC know the results."""
     every_stage = "from pipeline.__main__ import STAGES, _run; [_run(stage) for stage in STAGES]"
     for command in ([sys.executable, "-c", every_stage], ["dvc", "commit", "--force"]):
         done = run(command, folder)
         assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture
