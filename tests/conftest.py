@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from pipeline import STAGES
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: a processor for each worker
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# before torch is imported: how a sum is cut into threads shows in its last bits, and workers share the processors
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 FAULTS = "<!-- the table below is written by pytest --faults -->"

@@ -15,6 +15,8 @@ import pytest
 from pipeline import STAGES
 from tests.conftest import RECIPES, make_project, ran, run, toy_params
 
+pytestmark = pytest.mark.xdist_group("project")  # DVC works in it, one command at a time
+
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every artefact by path; timings differ by design, and a killed run leaves its lock."""

@@ -79,8 +79,8 @@ def cut_down(settings: dict[str, Any]) -> None:
     """Seconds rather than hours."""
     in_fast_precision(settings)
     for own in settings["sample"].values():
-        own |= {"count": 24} if "count" in own else {}
-    settings["teacher"] |= {"steps": 3, "warmup": 1, "batch": 16, "learning_rate": 0.0005}
+        own |= {"count": 12} if "count" in own else {}
+    settings["teacher"] |= {"steps": 3, "warmup": 1, "batch": 16, "learning_rate": 1e-6}
     sampling = {"neighbours": 2, "anchors": 3, "perturbations": 8}
     settings["sample"]["boundary"] |= sampling
     settings["diffusion"] |= {"widths": [8, 16, 16], "steps": 2, "batch": 4}

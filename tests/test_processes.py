@@ -57,19 +57,14 @@ def test_the_launcher_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stages", [FEW, pytest.param(SAME_BYTES, marks=pytest.mark.slow)], ids=["few", "all"])
-def test_two_processes_write_the_bytes_of_one(project: Path, tmp_path: Path, stages: list[str]) -> None:
-    """One thread each: how a sum is cut into threads shows in its last bits."""
-    found = []
-    for name, launcher in (("alone", ""), ("both", TWO)):
-        folder = make_project(tmp_path / name, toy_params())
-        shutil.copytree(project / "data", folder / "data", dirs_exist_ok=True)
-        for stage in stages:
-            remove(folder, stage)
-            done = launch(folder, stage, launcher)
-            assert done.returncode == 0, done.stdout + done.stderr
-        assert not hidden(folder)
-        found.append(digests(folder))
-    assert found[0] == found[1]
+def test_two_processes_write_the_bytes_of_one(project: Path, copy: Path, stages: list[str]) -> None:
+    """One thread each, as the project itself was made: how a sum is cut into threads shows in its last bits."""
+    for stage in stages:
+        remove(copy, stage)
+        done = launch(copy, stage)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not hidden(copy)
+    assert digests(copy) == {name: own for name, own in digests(project).items() if name.startswith("data/")}
 
 
 @pytest.mark.slow
