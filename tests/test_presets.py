@@ -88,7 +88,15 @@ def cut_down(settings: dict[str, Any]) -> None:
     settings["sample"]["mixup"] |= {"steps": 2}
     settings["sample"]["synthetic-id"] |= {"steps": 2}
     settings["shards"] |= {"per_method": 6, "neighbours": 2, "confidence_quantile": 0.999, "max_id_like": 1.0}
-    settings["train"] |= {"auxiliary_count": 6, "steps": 2, "warmup": 1, "batch": 8, "auxiliary_batch": 8, "seeds": [0]}
+    settings["train"] |= {
+        "auxiliary_count": 6,
+        "steps": 2,
+        "warmup": 1,
+        "learning_rate": 1e-4,
+        "batch": 8,
+        "auxiliary_batch": 8,
+        "seeds": [0],
+    }
     settings["score"] |= {"resamples": 20}
     settings["score"]["detectors"] |= {"knn": {"k": [3, 5]}, "vim": {"d": [2, 3]}}
 
