@@ -22,7 +22,7 @@ from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import check_divides, is_first, pick_device
-from pipeline.runtime.resumable import fingerprint
+from pipeline.runtime.resumable import hashes_of
 from pipeline.settings import params
 from pipeline.settings.diffusion import DiffusionSettings
 from pipeline.settings.methods import Pools
@@ -69,7 +69,7 @@ def train(data: TrainingData, settings: DiffusionSettings, seed: int) -> tuple["
     set_seed(seed)
     model = build(data, settings)
     average = EMAModel(model.parameters(), decay=settings.ema)
-    inputs = fingerprint(LATENTS / "train.arrow", MODELS / "teacher", MODELS / "autoencoder")
+    inputs = hashes_of(LATENTS / "train.arrow", MODELS / "teacher", MODELS / "autoencoder")
     identity = {"settings": settings.model_dump(), "seed": seed, "inputs": inputs}
 
     def batches(start: int) -> Iterator[diffusion.LatentBatch]:

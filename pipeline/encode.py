@@ -14,7 +14,7 @@ from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device
-from pipeline.runtime.resumable import FinishedParts, Part, fingerprint, resumable
+from pipeline.runtime.resumable import FinishedParts, Part, hashes_of, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
@@ -46,7 +46,7 @@ def main() -> None:
         mean, std = space.encode(autoencoder, pieces[i].images(), size, running)
         return {"mean": mean, "std": std}
 
-    inputs = fingerprint(*PATHS, MODELS / "autoencoder")
+    inputs = hashes_of(*PATHS, MODELS / "autoencoder")
     identity = {"running": running.model_dump(), "size": size, "inputs": inputs}
     with resumable(LATENTS.with_name(".latents.parts"), identity, len(pieces), encode, "encode") as made:
         if is_first():

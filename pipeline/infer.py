@@ -28,7 +28,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
 from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import FinishedParts, digest_of, fingerprint, resumable
+from pipeline.runtime.resumable import FinishedParts, digest_of, hashes_of, resumable
 from pipeline.settings import params
 from pipeline.settings.infer import InferSettings
 from pipeline.training.batches import as_images
@@ -108,7 +108,7 @@ def load_model(folder: Path, common: dict[str, Any]) -> Model:
     """A trained model from its folder, on the device; `common` is what the outputs of all models are made from."""
     classifier = models.load(Classifier, folder).to(pick_device())
     detector = detector_json.read(folder / "detector.json")
-    digest = digest_of(common | {"model": fingerprint(folder)})
+    digest = digest_of(common | {"model": hashes_of(folder)})
     return Model(f"{folder.parent.name}/{folder.name}", classifier, detector, digest)
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     common = {
         "settings": settings.model_dump(),
         "sets": list(map(str, sets)),
-        "images": fingerprint(*sets),
+        "images": hashes_of(*sets),
         "code": code_of("pipeline.infer"),
     }
     found = [load_model(folder, common) for folder in model_folders()]

@@ -27,7 +27,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import CANDIDATES, IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import digest_of, fingerprint, ranges, resumable
+from pipeline.runtime.resumable import digest_of, hashes_of, ranges, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools
@@ -102,7 +102,7 @@ def identity(name: str, settings: MethodSettings, count: int, inputs: Inputs) ->
         "seed": inputs.seed,
         "size": inputs.size,
         "running": inputs.running.model_dump(),
-        "inputs": fingerprint(*read),
+        "inputs": hashes_of(*read),
         "code": code_of(methods.module_of(name), "pipeline.sample"),
     }
 

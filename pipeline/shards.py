@@ -28,7 +28,7 @@ from pipeline.runtime.console import log, track
 from pipeline.runtime.files import atomic_write_together, sha256
 from pipeline.runtime.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.runtime.processes import is_first, pick_device
-from pipeline.runtime.resumable import fingerprint, ranges, resumable
+from pipeline.runtime.resumable import hashes_of, ranges, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools, base_of, corrections_of
@@ -67,7 +67,7 @@ class Source:
     @property
     def identity(self) -> list[Any]:
         """All that the evidence on a candidate depends on, besides the candidate."""
-        inputs = fingerprint(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
+        inputs = hashes_of(IMAGES, LATENTS, MODELS / "autoencoder", MODELS / "teacher")
         return [self.renderer.running.model_dump(), self.settings.neighbours, self.seed, inputs]
 
 
@@ -83,7 +83,7 @@ def judging(pool: str, source: Source) -> Iterator[Judged]:
         made = source.renderer.render(found[rows], pieces[i], corrections_of(pool), base_of(pool))
         return vars(made) | vars(source.judge.evidence(made.pixels, made.raw_latents))
 
-    identity = [pool, fingerprint(path), source.identity]
+    identity = [pool, hashes_of(path), source.identity]
     with resumable(JUDGED / pool, identity, len(pieces), make, pool) as kept:
         columns = kept.whole()
         rendered = Images(**{field: columns.pop(field) for field in Images.__dataclass_fields__})

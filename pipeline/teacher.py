@@ -18,7 +18,7 @@ from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write_together
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import is_first
-from pipeline.runtime.resumable import fingerprint
+from pipeline.runtime.resumable import hashes_of
 from pipeline.settings import params
 from pipeline.settings.recipes import Terms
 from pipeline.settings.teacher import TeacherSettings
@@ -41,7 +41,7 @@ def train(seed: int, settings: TeacherSettings, train_file: ImageFile, data: Loa
     )
     if (weights := start_from(settings)) is not None:
         load_pretrained(model, settings.network, weights)
-    run = Run(f"teacher seed {seed}", seed, checkpoint, fingerprint(train_file.path))
+    run = Run(f"teacher seed {seed}", seed, checkpoint, hashes_of(train_file.path))
     train_classifier(model, [data], Objective(terms, model.head), settings, run)
     return model
 

@@ -31,7 +31,7 @@ from pipeline.runtime.errors import UserError, like
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
 from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
-from pipeline.runtime.resumable import digest_of, fingerprint
+from pipeline.runtime.resumable import digest_of, hashes_of
 from pipeline.settings import params
 from pipeline.settings.recipes import Recipe, Recipes
 from pipeline.settings.train import TrainSettings
@@ -49,7 +49,7 @@ class TrainingInputs:
 
     def __init__(self, settings: TrainSettings):
         self.settings, self.train_file = settings, ImageFile(IMAGES / "train.parquet")
-        self.inputs = fingerprint(IMAGES / "train.parquet", IMAGES / "val.parquet")
+        self.inputs = hashes_of(IMAGES / "train.parquet", IMAGES / "val.parquet")
         self.code = code_of("pipeline.train")
 
     @cached_property
@@ -131,12 +131,12 @@ def plan(name: str, recipe: Recipe, common: TrainingInputs) -> list[Training]:
         "settings": settings.model_dump(exclude=ELSEWHERE) | {"precision": resolve(settings.precision)},
         "images": common.inputs,
         "auxiliary": [selection.digest(), selection.sizes[OPEN:] and selection.sizes] if selection else None,
-        "teacher": fingerprint(*sorted((MODELS / "teacher").glob("*.*"))) if recipe.needs_teacher else None,
+        "teacher": hashes_of(*sorted((MODELS / "teacher").glob("*.*"))) if recipe.needs_teacher else None,
         "code": common.code,
     }
     found = []
     for seed in settings.seeds:
-        start = fingerprint(pretrained(seed)) if settings.init_from == "pretrained" else []
+        start = hashes_of(pretrained(seed)) if settings.init_from == "pretrained" else []
         if settings.init_from == "pretrained" and not start:
             raise UserError(
                 f"params.yaml: train.init_from is pretrained, but {pretrained(seed)} does not exist; add seed {seed} "

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,13 @@ def stage_lock(name: str) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes. A process reads a file once, unless it changes: many results are made from it."""
+    about = path.stat()
+    return _sha256(path.absolute(), about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _sha256(path: Path, *state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

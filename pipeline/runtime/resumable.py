@@ -20,8 +20,8 @@ from pipeline.runtime.processes import is_first, share, wait
 Part = dict[str, Tensor]  # columns by name, of equal length
 
 
-def fingerprint(*folders: Path) -> list[str]:
-    """SHA-256 of every file of some folders, or of single files: what a part was made from."""
+def hashes_of(*folders: Path) -> list[str]:
+    """SHA-256 of every file of some folders, or of single files: what a result was made from."""
     paths = [path for folder in folders for path in (sorted(folder.rglob("*")) if folder.is_dir() else [folder])]
     return [sha256(path) for path in paths if path.is_file()]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.runtime.resumable import Part, fingerprint, ranges, resumable
+from pipeline.runtime.resumable import Part, hashes_of, ranges, resumable
 
 
 class Killed(BaseException):
@@ -63,8 +63,8 @@ def test_a_fingerprint_follows_every_file(tmp_path: Path) -> None:
     (tmp_path / "folder/inner").mkdir(parents=True)
     for name in ("a", "folder/b", "folder/inner/c"):
         (tmp_path / name).write_text(name)
-    before = fingerprint(tmp_path / "a", tmp_path / "folder")
+    before = hashes_of(tmp_path / "a", tmp_path / "folder")
     assert len(before) == 3
     (tmp_path / "folder/inner/c").write_text("changed")
-    assert fingerprint(tmp_path / "a", tmp_path / "folder")[:2] == before[:2]
-    assert fingerprint(tmp_path / "a", tmp_path / "folder") != before
+    assert hashes_of(tmp_path / "a", tmp_path / "folder")[:2] == before[:2]
+    assert hashes_of(tmp_path / "a", tmp_path / "folder") != before
