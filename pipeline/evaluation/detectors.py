@@ -1,4 +1,4 @@
-"""Detectors of pytorch-ood. A score is larger for OOD.
+"""Detectors of pytorch-ood, and of exact.py where it is wrong. A score is larger for OOD.
 
 Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone. One that needs images or gradients is in
 image_detectors.py and runs in `infer`.
@@ -29,6 +29,13 @@ def library() -> Any:
     return detector
 
 
+def exact() -> Any:
+    """The detectors of exact.py, likewise."""
+    from pipeline.evaluation import exact
+
+    return exact
+
+
 def classify(head: "Head") -> Callable[["Tensor"], "Tensor"]:
     """The last layer as a function of features (n, d), or of feature maps that are pooled already (n, d, 1, 1)."""
     return lambda features: features.flatten(1) @ head.weight.T + head.bias
@@ -50,11 +57,13 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "msp": lambda head, **options: library().MaxSoftmax(None, **options),
     "max-logit": lambda head, **options: library().MaxLogit(None, **options),
     "energy": lambda head, **options: library().EnergyBased(None, **options),
-    "gen": lambda head, **options: library().GEN(None, **options),
-    "temperature": lambda head, **options: library().TemperatureScaling(None, **options),
+    "gen": lambda head, **options: exact().Gen(**options),
+    "temperature": lambda head, **options: exact().Temperature(**options),
     "knn": lambda head, **options: library().KNN(None, **options),
-    "mahalanobis": lambda head, **options: library().Mahalanobis(None, **options),
-    "rmd": lambda head, **options: library().RMD(None, **options),
+    "mahalanobis": lambda head, **options: exact().Mahalanobis(**options),
+    "mahalanobis++": lambda head, **options: exact().Mahalanobis(normalised=True, **options),
+    "rmd": lambda head, **options: exact().Mahalanobis(relative=True, **options),
+    "rmd++": lambda head, **options: exact().Mahalanobis(relative=True, normalised=True, **options),
     "vim": lambda head, **options: library().ViM(None, w=head.weight, b=head.bias, **options),
     "max-cosine": lambda head, **options: MaxCosine(head.weight, **options),
     "she": lambda head, **options: library().SHE(None, classify(head), **options),

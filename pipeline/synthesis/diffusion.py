@@ -51,8 +51,8 @@ def make_scheduler(name: SamplerName, schedule: "DDPMScheduler") -> Sampler:
 
     if name == "ddpm":
         return DDPMScheduler.from_config(schedule.config)
-    if name == "ddim":
-        return DDIMScheduler.from_config(schedule.config, clip_sample=False)
+    if name == "ddim":  # from the last timestep on: few steps would begin with noise where there is signal already
+        return DDIMScheduler.from_config(schedule.config, clip_sample=False, timestep_spacing="trailing")
     # the cosine schedule's first steps divide by nearly zero: start where the signal is above the noise's rounding
     return DPMSolverMultistepScheduler.from_config(schedule.config, lambda_min_clipped=-5.1)
 

@@ -61,7 +61,7 @@ def test_feature_scores_against_scikit_learn(head: Head) -> None:
     tied = EmpiricalCovariance(assume_centered=True).fit(features - means[labels])
     distances = np.stack([tied.mahalanobis(test.features.numpy() - mean) for mean in means]).min(axis=0)
     ours = fit("mahalanobis", {}, train, test, head)(test)
-    np.testing.assert_allclose(ours * 2 * len(features), distances, rtol=1e-3)  # pytorch-ood: half, not divided by n
+    np.testing.assert_allclose(ours, distances, rtol=1e-3)
 
 
 def test_confident_softmaxes_do_not_tie(head: Head) -> None:
@@ -86,23 +86,6 @@ def relu(said: Outputs, head: Head) -> Outputs:
     return Outputs(said.keys, said.labels, features @ head.weight.T + head.bias, features)
 
 
-def test_gen_and_temperature_by_their_formulas(head: Head) -> None:
-    train, val = outputs(head, 60, 1), outputs(head, 300, 2, scale=4.0)
-    p = np.clip(softmax(val.logits.double().numpy(), axis=1), 1e-7, 1 - 1e-7)
-    np.testing.assert_allclose(fit("gen", {}, train, val, head)(val), (p**0.1 * (1 - p) ** 0.1).mean(axis=1), rtol=1e-6)
-    logits, labels = val.logits.double().numpy(), val.labels.numpy()
-    found = -fit("temperature", {}, train, val, head)(val)
-
-    def loss(temperature: float) -> float:
-        scaled = logits / temperature
-        return float((logsumexp(scaled, axis=1) - scaled[np.arange(300), labels]).mean())
-
-    grid = np.linspace(0.2, 20, 2000)
-    fitted = min(grid, key=lambda t: np.abs(softmax(logits / t, axis=1).max(axis=1) - found).max())
-    assert np.abs(softmax(logits / fitted, axis=1).max(axis=1) - found).max() < 0.01
-    assert loss(fitted) < loss(1.0)
-
-
 def test_relative_mahalanobis_against_scikit_learn(head: Head) -> None:
     train, test = outputs(head, 200, 1), outputs(head, 50, 2)
     features, labels = train.features.numpy(), train.labels.numpy()
@@ -111,7 +94,7 @@ def test_relative_mahalanobis_against_scikit_learn(head: Head) -> None:
     whole = EmpiricalCovariance().fit(features)
     to_class = np.stack([tied.mahalanobis(test.features.numpy() - mean) for mean in means]).min(axis=0)
     expected = to_class - whole.mahalanobis(test.features.numpy())
-    np.testing.assert_allclose(fit("rmd", {}, train, test, head)(test) * 200, expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(fit("rmd", {}, train, test, head)(test), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_reshaped_activations_by_hand(head: Head) -> None:

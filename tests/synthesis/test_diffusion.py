@@ -1,5 +1,7 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
@@ -132,3 +134,64 @@ def test_an_item_is_conditioned_on_its_features_or_its_class(model: ConditionalU
         by_features = model.of_features(batch.features[i : i + 1])[0]
         expected = by_features if batch.feature_conditioned[i] else model.embedding.weight[batch.labels[i]]
         torch.testing.assert_close(seen[0][i], expected)
+
+
+MEAN, DEVIATION = 0.7, 0.6  # of the Gaussian that the exact denoiser knows
+
+
+def exact_denoiser(schedule: Any) -> diffusion.Predict:
+    """What a perfect network says where every value of the data is an independent Gaussian."""
+    alphas = schedule.alphas_cumprod
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha = alphas[times].view(-1, 1, 1, 1)
+        gain = alpha.sqrt() * DEVIATION**2 / (alpha * DEVIATION**2 + 1 - alpha)
+        clean = MEAN + gain * (noisy - alpha.sqrt() * MEAN)
+        noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        if schedule.config.prediction_type == "epsilon":
+            return noise
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+
+    return predict
+
+
+def ddim_by_hand(alphas: np.ndarray, steps: int) -> tuple[float, float]:
+    """Mean and deviation that DDIM ends with, from unit noise at the last timestep: each step is linear."""
+    times = np.round(len(alphas) - np.arange(steps) * len(alphas) / steps).astype(int) - 1
+    mean, deviation = 0.0, 1.0
+    for now, after in zip(alphas[times], [*alphas[times[1:]], 1.0], strict=True):
+        gain = now**0.5 * DEVIATION**2 / (now * DEVIATION**2 + 1 - now)
+        # clean = MEAN + gain (x - sqrt(now) MEAN); the next x is sqrt(after) clean + sqrt(1 - after) noise
+        offset, slope = MEAN * (1 - gain * now**0.5), gain
+        noise_offset, noise_slope = (-(now**0.5) * offset, 1 - now**0.5 * slope)
+        scale = (1 - after) ** 0.5 / (1 - now) ** 0.5
+        mean = after**0.5 * (offset + slope * mean) + scale * (noise_offset + noise_slope * mean)
+        deviation = abs(after**0.5 * slope + scale * noise_slope) * deviation
+    return mean, deviation
+
+
+@pytest.mark.parametrize("schedule_name", ["cosine", "linear"])
+@pytest.mark.parametrize("prediction", ["velocity", "epsilon"])
+@pytest.mark.parametrize("steps", [4, 8, 20, 50])  # they divide the timesteps; where not, diffusers' stride is short
+def test_ddim_of_an_exact_denoiser_has_the_moments_of_its_recursion(
+    schedule_name: Any, prediction: Any, steps: int
+) -> None:
+    schedule = diffusion.noise_schedule(schedule_name, prediction)
+    noise = torch.randn(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean()) / noise.std()
+    found = diffusion.denoise(exact_denoiser(schedule), noise, diffusion.make_scheduler("ddim", schedule), steps)
+    mean, deviation = ddim_by_hand(schedule.alphas_cumprod.double().numpy(), steps)
+    assert float(found.mean()) == pytest.approx(mean, abs=2e-3)
+    assert float(found.std()) == pytest.approx(deviation, abs=2e-3)
+    assert mean == pytest.approx(MEAN, abs=0.02)  # whatever the number of steps; the deviation needs many
+
+
+@pytest.mark.parametrize(("steps", "lost"), [(6, 0.13), (10, 0.04), (20, 0.01), (50, 0.01)])
+def test_few_steps_of_dpm_solver_lose_some_of_the_deviation(steps: int, lost: float) -> None:
+    """What docs/scale.md says beside the sampler table."""
+    schedule = diffusion.noise_schedule()
+    noise = torch.randn(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    sampler = diffusion.make_scheduler("dpm-solver++", schedule)
+    found = diffusion.denoise(exact_denoiser(schedule), noise, sampler, steps)
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert 1 - float(found.std()) / DEVIATION == pytest.approx(lost, abs=0.02)

@@ -1,0 +1,104 @@
+"""Detectors whose formulas pytorch-ood 0.4 misses on some inputs, exactly. A score is larger for OOD.
+
+Its GEN clamps probabilities at 1e-7, its temperature is not the minimiser of the loss, and its Mahalanobis distance
+adds a ridge to a covariance that is not divided, so that units that are silent on the training images decide.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+COLDEST, HOTTEST = 1e-2, 1e2  # temperatures that are searched
+
+
+class Gen:
+    """Generalised entropy (Liu et al. 2023): the sum over the `M` likeliest classes of (p (1 - p)) ** gamma.
+
+    In log space: 1 - p of a saturated softmax is far below the rounding of p.
+
+    Args:
+        gamma: exponent.
+        M: classes that count; None for all.
+    """
+
+    def __init__(self, gamma: float = 0.1, M: int | None = None):
+        self.gamma, self.largest = gamma, M
+
+    def predict_logits(self, logits: Tensor) -> Tensor:
+        """Scores (n,) of logits (n, C)."""
+        logits = logits.double().sort(dim=1, descending=True).values
+        others = logits[:, 1:].logsumexp(dim=1, keepdim=True)  # -inf for one class
+        total = logits.logsumexp(dim=1, keepdim=True)
+        log_p = logits - total
+        log_rest = torch.cat([others - total, torch.log1p(-log_p[:, 1:].exp())], dim=1)
+        return (self.gamma * (log_p + log_rest)[:, : self.largest]).exp().sum(dim=1)
+
+
+class Temperature:
+    """Largest softmax probability at the temperature that fits validation labels best (Guo et al. 2017), negated."""
+
+    requires_fit = True
+
+    def __init__(self) -> None:
+        self.temperature = 1.0
+
+    def fit_logits(self, logits: Tensor, labels: Tensor) -> None:
+        """Minimise the cross-entropy of ID logits (n, C) over the logarithm of the temperature.
+
+        It is convex in the inverse temperature, so it has one minimum in the logarithm too.
+        """
+        from scipy.optimize import minimize_scalar
+
+        def loss(log_temperature: float) -> float:
+            return float(functional.cross_entropy(logits.double() / math.exp(log_temperature), labels))
+
+        bounds = (math.log(COLDEST), math.log(HOTTEST))
+        self.temperature = math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+
+    def predict_logits(self, logits: Tensor) -> Tensor:
+        """Scores (n,) of logits (n, C)."""
+        return -(logits.double() / self.temperature).softmax(dim=1).amax(dim=1)
+
+
+class Mahalanobis:
+    """Least squared Mahalanobis distance to a class mean, with the covariance within classes (Lee et al. 2018).
+
+    The precision is a pseudo-inverse, as scikit-learn's and so OpenOOD's: a unit that never varies counts for nothing.
+
+    Args:
+        relative: less the distance to the mean of all, with the covariance of all (Ren et al. 2021).
+        normalised: of features of length 1 (Mahalanobis++, Müller & Hein 2025).
+    """
+
+    requires_fit = True
+
+    def __init__(self, relative: bool = False, normalised: bool = False):
+        self.relative, self.normalised = relative, normalised
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        features = features.double()
+        return functional.normalize(features) if self.normalised else features
+
+    def fit_features(self, features: Tensor, labels: Tensor) -> None:
+        """Estimate means and covariances from ID features (n, d) and their labels (n,)."""
+        features = self._prepared(features)
+        self.means = torch.stack([features[labels == label].mean(dim=0) for label in labels.unique()])
+        places = torch.searchsorted(labels.unique(), labels)
+        self.precision = _precision(features - self.means[places])
+        self.mean, self.precision_of_all = features.mean(dim=0), _precision(features - features.mean(dim=0))
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Scores (n,) of features (n, d)."""
+        features = self._prepared(features)
+        nearest = torch.stack([_squared(features - mean, self.precision) for mean in self.means]).amin(dim=0)
+        return nearest - _squared(features - self.mean, self.precision_of_all) if self.relative else nearest
+
+
+def _precision(centred: Tensor) -> Tensor:
+    return torch.linalg.pinv(centred.T @ centred / len(centred), hermitian=True)
+
+
+def _squared(differences: Tensor, precision: Tensor) -> Tensor:
+    return (differences @ precision * differences).sum(dim=1)
