@@ -6,6 +6,7 @@ Why: it filters outliers and is distilled from; something must tell an outlier f
 OOD-aware classifier exists.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artifacts import images, models
@@ -22,6 +23,7 @@ from pipeline.runtime.resumable import hashes_of
 from pipeline.settings import params
 from pipeline.settings.recipes import Terms
 from pipeline.settings.teacher import TeacherSettings
+from pipeline.synthesis.randomness import generator
 from pipeline.training.loaders import Loader
 
 
@@ -46,21 +48,28 @@ def train(seed: int, settings: TeacherSettings, train_file: ImageFile, data: Loa
     return model
 
 
+def seeds(seed: int, pretrained: Sequence[int]) -> dict[str, int]:
+    """Where below data/models/teacher each classifier goes -> its seed.
+
+    The teacher's is drawn from the run's, so that no student starts from the weights that it is distilled from.
+    """
+    own = int(generator(seed, "teacher", 0).integers(2**31))
+    return {".": own} | {f"pretrained/s{other}": other for other in pretrained}
+
+
 def main() -> None:
     settings, seed = params.read("teacher", TeacherSettings), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
     data = loader(settings, train_file, settings.batch)
-    checkpoints = {own: MODELS / f".teacher-s{own}.checkpoint" for own in (seed, *settings.pretrained_seeds)}
+    checkpoints = []
     with atomic_write_together(MODELS / "teacher") as folder:
-        for own, checkpoint in checkpoints.items():
-            model = train(own, settings, train_file, data, checkpoint)
+        for place, own in seeds(seed, settings.pretrained_seeds).items():
+            checkpoints.append(MODELS / f".teacher-s{own}.checkpoint")
+            model = train(own, settings, train_file, data, checkpoints[-1])
             if not is_first():
                 continue
-            if own == seed:
-                model.save_pretrained(folder)
-            if own in settings.pretrained_seeds:
-                model.save_pretrained(folder / "pretrained" / f"s{own}")
+            model.save_pretrained(folder / place)
             right = accuracy(predict(model, val_set.pixels, settings.batch)[0], val_set.labels)
             log(f"teacher: seed {own}: {right:.1%} of validation images right")
-    for checkpoint in checkpoints.values():
+    for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
