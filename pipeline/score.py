@@ -24,6 +24,8 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import METRICS_DIR, OUTPUTS
 from pipeline.settings import params
+from pipeline.settings.methods import bases
+from pipeline.settings.recipes import Recipes
 from pipeline.settings.score import ScoreSettings
 
 Frames = dict[str, pd.DataFrame]
@@ -117,13 +119,19 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
     return {"differences": pd.concat(pairs, ignore_index=True), "intervals": pd.concat(own, ignore_index=True)}
 
 
-def evaluate(folder: Path, recipes: list[str] | None, settings: ScoreSettings, target: Path) -> dict[str, Any]:
-    """Score the models of a folder of outputs and write every table to another; returns the JSON tables by name."""
-    frames, chosen = collect(models_of(folder, recipes), settings.detectors, theirs=recipes is None)
+def evaluate(folder: Path, recipes: Recipes | None, settings: ScoreSettings, target: Path) -> dict[str, Any]:
+    """Score the models of a folder of outputs and write every table to another; returns the JSON tables by name.
+
+    Args:
+        recipes: of params.yaml; None where the outputs were made elsewhere.
+    """
+    models = models_of(folder, None if recipes is None else list(recipes))
+    frames, chosen = collect(models, settings.detectors, theirs=recipes is None)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
     measured = summaries.measure(scores)
     validation = summaries.summarise(measured, accuracies, names, "val")
-    choice = summaries.choose_detector(validation, names) | {"arguments": chosen}
+    bounds = [name for name, recipe in (recipes or {}).items() if "oracle" in bases(recipe.auxiliary)]
+    choice = summaries.choose_detector(validation, names, bounds) | {"arguments": chosen}
     summary, shortcuts = summaries.summarise(measured, accuracies, names, "test"), summaries.flagged_decoded(scores)
     tables = {
         "headline": summaries.headline(summary, shortcuts, choice["detector"]),
@@ -180,5 +188,5 @@ def score_external(folder: Path, target: Path, names: list[str] | None, force: b
 
 
 def main() -> None:
-    tables = evaluate(OUTPUTS, list(params.read("recipes", dict)), params.read("score", ScoreSettings), METRICS_DIR)
+    tables = evaluate(OUTPUTS, params.read("recipes", Recipes), params.read("score", ScoreSettings), METRICS_DIR)
     log_results(tables["summary"], [tables["choice"]["detector"]])

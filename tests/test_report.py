@@ -71,10 +71,11 @@ def test_a_partial_benchmark_stands_in_every_table() -> None:
 
 def test_differences_are_found_and_marked() -> None:
     row = {"detector": "msp", "recipe": "b", "reference": "a", "set": "near", "metric": "auroc",
-           "delta": 2.0, "low": 1.0, "high": 3.0, "verdict": "better"}  # fmt: skip
+           "delta": 2.0, "low": 1.0, "high": 3.0, "p": 0.02}  # fmt: skip
     found = Differences(pd.DataFrame([row]))
-    assert found.find("msp", "b", "a", "near", "auroc") == {"delta": 2.0, "low": 1.0, "high": 3.0, "verdict": "better"}
-    assert found.find("msp", "a", "b", "near", "auroc") is None
+    assert found.find("msp", [("b", "a"), ("a", "b")]) == [
+        [{"delta": 2.0, "low": 1.0, "high": 3.0, "p": 0.02, "verdict": "better"}, None, None, None], [None] * 4,
+    ]  # fmt: skip
     value = {"mean": 90.0, "std": 1.0}
     entry = {"msp": {"id_accuracy": value, "near": {"auroc": value}, "sets": {}}}
     rows = tables.results({"a": entry, "b": entry}, "msp", found, "a")
@@ -84,6 +85,20 @@ def test_differences_are_found_and_marked() -> None:
     assert list(with_decoded["decoded ID flagged"]) == [tables.NONE, "7.0 ± 0.5"]
     text = tables.markdown(tables.differences_frame(tables.against({"a": entry, "b": entry}, "msp", found, "b")))
     assert f"| a | +2.0 [+1.0, +3.0] better | {tables.NONE} |" in text
+
+
+def test_marks_are_corrected_for_all_comparisons_of_a_table() -> None:
+    about = {"detector": "msp", "reference": "a", "set": "near", "delta": 2.0, "low": 1.0, "high": 3.0}
+    rows = [about | {"recipe": recipe, "metric": "auroc", "p": p} for recipe, p in (("b", 0.02), ("c", 0.03))]
+    found = Differences(pd.DataFrame(rows))
+    both, alone = found.find("msp", [("b", "a"), ("c", "a")]), found.find("msp", [("c", "a")])
+    assert [row[0] and row[0]["verdict"] for row in both] == ["better", "better"]
+    assert [row[0] and row[0]["p"] for row in both] == [0.04, 0.04]
+    rows[1]["p"] = 0.06
+    assert [
+        row[0] and row[0]["verdict"] for row in Differences(pd.DataFrame(rows)).find("msp", [("b", "a"), ("c", "a")])
+    ] == ["better", "no difference"]
+    assert alone[0][0] and alone[0][0]["p"] == 0.03
 
 
 def test_a_row_a_recipe_and_what_needs_no_network() -> None:

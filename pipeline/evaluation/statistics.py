@@ -1,8 +1,4 @@
-"""Is a difference more than chance? A paired bootstrap over images and seeds.
-
-Images of each set and seeds are drawn again with replacement, the same ones for every recipe, so that what two recipes
-share cancels out. With a few seeds an interval leaves zero out only where nearly every seed agrees by itself.
-"""
+"""Every recipe against every other on the same images, with confidence intervals of two levels, see `intervals`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pipeline.evaluation.intervals import bounded, half_width, images_variance, p_value
+
 COMPARED = ("auroc", "fpr95")
-LOWER_IS_BETTER = ("fpr95", "fpr95_id_positive")
-INTERVAL = (2.5, 97.5)  # percentiles: 95 %
 AT_A_TIME = 20_000_000  # weights held at a time
 
 
@@ -21,12 +17,22 @@ class Group:
     """Scores of several recipes on the same images.
 
     Attributes:
-        id_scores: recipe -> float (seeds, n), of ID images.
-        ood_scores: set -> recipe -> float (seeds, m), of OOD images.
+        id_scores: recipe -> float (models, n), of ID images.
+        ood_scores: set -> recipe -> float (models, m), of OOD images.
+        units: int (models,): the unit that varies as a whole, the same number of models each: a training seed, or
+            where runs are pooled the run. By default each model is one.
     """
 
     id_scores: Mapping[str, np.ndarray]
     ood_scores: Mapping[str, Mapping[str, np.ndarray]]
+    units: np.ndarray | None = None
+
+    def by_unit(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """The means over each unit's models, which lie along an axis."""
+        if self.units is None:
+            return values
+        members = [np.flatnonzero(self.units == unit) for unit in np.unique(self.units)]
+        return np.stack([values.take(own, axis).mean(axis) for own in members], axis)
 
 
 def draw(random: np.random.Generator, count: int, times: int) -> np.ndarray:
@@ -71,19 +77,18 @@ def resampled(
 
 
 def bootstrap(groups: Mapping[str, Group], times: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Metrics of every recipe in samples drawn again, by detector: (recipes, 1 + sets, 2, times).
+    """Metrics of every recipe's units on images drawn again, by detector: (recipes, 1 + sets, 2, units, times).
 
-    The same images and seeds for all. The first of the second axis is the unweighted mean over the sets; the third axis
-    is `COMPARED`.
+    The same images for all, so that what two recipes share cancels out. The first of the second axis is the unweighted
+    mean over the sets; the third axis is `COMPARED`.
 
     Args:
-        groups: detector -> its scores, all of the same recipes, seeds, sets and images.
+        groups: detector -> its scores, all of the same recipes, models, sets and images.
     """
     one = next(iter(groups.values()))
-    (seeds, images), sets = next(iter(one.id_scores.values())).shape, list(one.ood_scores)
+    (models, images), sets = next(iter(one.id_scores.values())).shape, list(one.ood_scores)
     counts = {name: next(iter(one.ood_scores[name].values())).shape[1] for name in sets}
-    drawn = draw(random, seeds, times) / seeds  # (times, seeds)
-    values = {name: np.empty((len(one.id_scores), len(sets), seeds, 2, times)) for name in groups}
+    values = {name: np.empty((len(one.id_scores), len(sets), 2, models, times)) for name in groups}
     size = max(1, AT_A_TIME // (images + max(counts.values())))
     for start in range(0, times, size):
         block = slice(start, min(start + size, times))
@@ -93,9 +98,9 @@ def bootstrap(groups: Mapping[str, Group], times: int, random: np.random.Generat
             for detector, group in groups.items():
                 for i, recipe in enumerate(group.id_scores):
                     pairs = zip(group.id_scores[recipe], group.ood_scores[name][recipe], strict=True)
-                    for seed, pair in enumerate(pairs):
-                        values[detector][i, j, seed, :, block] = resampled(*pair, *weights)
-    return {name: _over_sets(np.einsum("rcsmb,bs->rcmb", own, drawn)) for name, own in values.items()}
+                    for model, pair in enumerate(pairs):
+                        values[detector][i, j, :, model, block] = resampled(*pair, *weights)
+    return {name: groups[name].by_unit(_over_sets(own), axis=3) for name, own in values.items()}
 
 
 def _over_sets(by_set: np.ndarray) -> np.ndarray:
@@ -104,28 +109,21 @@ def _over_sets(by_set: np.ndarray) -> np.ndarray:
 
 
 def observed(group: Group) -> np.ndarray:
-    """The metrics themselves, the means over seeds: (recipes, 1 + sets, 2)."""
+    """The metrics themselves, of each unit: (recipes, 1 + sets, 2, units)."""
     columns = []
     for scores in group.ood_scores.values():
         values = [
-            np.mean(
-                [resampled(a, b, _once(a), _once(b))[:, 0] for a, b in zip(group.id_scores[name], own, strict=True)], 0
+            np.stack(
+                [resampled(*pair, *map(_once, pair))[:, 0] for pair in zip(group.id_scores[name], own, strict=True)]
             )
             for name, own in scores.items()
         ]
-        columns.append(np.stack(values))
-    return _over_sets(np.stack(columns, axis=1))
+        columns.append(np.stack(values).swapaxes(1, 2))
+    return group.by_unit(_over_sets(np.stack(columns, axis=1)), axis=3)
 
 
 def _once(scores: np.ndarray) -> np.ndarray:
     return np.ones((1, len(scores)), np.int32)
-
-
-def verdict(low: float, high: float, metric: str) -> str:
-    """`better` or `worse` where the whole interval of a difference lies on one side of zero."""
-    if low <= 0 <= high:
-        return "no difference"
-    return "better" if (high < 0) == (metric in LOWER_IS_BETTER) else "worse"
 
 
 def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -138,29 +136,49 @@ def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 
         seed: of the draws.
 
     Returns:
-        Two frames, in percentage points: `detector, recipe, reference, set, metric, delta, low, high, verdict`, and
+        Two frames, in percentage points: `detector, recipe, reference, set, metric, delta, low, high, p`, and
         `detector, recipe, set, metric, value, low, high`. `set` is a set's name, or the group's for the mean over them.
+        `p` is of one comparison alone; `holm` adjusts those that are read together.
     """
     drawn = bootstrap(groups, times, np.random.default_rng(seed))
-    found = [_compare(group, name, drawn[detector]) for detector, group in groups.items()]
-    frames = [[frame.assign(detector=detector) for frame in own] for detector, own in zip(groups, found, strict=True)]
-    return pd.concat([pairs for pairs, _ in frames]), pd.concat([own for _, own in frames])
+    found = {detector: _compare(group, name, drawn[detector]) for detector, group in groups.items()}
+    pairs, own = zip(*([frame.assign(detector=key) for frame in both] for key, both in found.items()), strict=True)
+    return pd.concat(pairs), pd.concat(own)
 
 
 def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    values, recipes, sets = observed(group), list(group.id_scores), [name, *group.ood_scores]
-    pairs, own = [], []
-    for i, recipe in enumerate(recipes):
-        for k, column in enumerate(sets):
-            for m, metric in enumerate(COMPARED):
-                low, high = np.percentile(samples[i, k, m], INTERVAL)
-                about = {"recipe": recipe, "set": column, "metric": metric}
-                own.append(about | {"value": values[i, k, m], "low": low, "high": high})
-                for j, reference in enumerate(recipes):
-                    if i != j:
-                        low, high = np.percentile(samples[i, k, m] - samples[j, k, m], INTERVAL)
-                        delta = values[i, k, m] - values[j, k, m]
-                        row = {"delta": delta, "low": low, "high": high, "verdict": verdict(low, high, metric)}
-                        pairs.append(about | {"reference": reference} | row)
-    names = ["recipe", "set", "metric", "reference", "delta", "low", "high", "verdict"]
-    return pd.DataFrame(pairs, columns=names), pd.DataFrame(own)
+    values, recipes = observed(group), list(group.id_scores)
+    keys = pd.MultiIndex.from_product([[name, *group.ood_scores], COMPARED], names=["set", "metric"])
+    own = [_own(keys, values[i], samples[i], _images(group)).assign(recipe=one) for i, one in enumerate(recipes)]
+    pairs = [
+        _pair(keys, values[i] - values[j], samples[i] - samples[j]).assign(recipe=recipe, reference=reference)
+        for i, recipe in enumerate(recipes)
+        for j, reference in enumerate(recipes)
+        if i != j
+    ]
+    empty = pd.DataFrame(columns=["recipe", "set", "metric", "reference", "delta", "low", "high", "p"])
+    return pd.concat(pairs)[empty.columns] if pairs else empty, pd.concat(own)
+
+
+def _images(group: Group) -> np.ndarray:
+    """The smaller number of ID and OOD images, of the whole group and of each set: (1 + sets, 1)."""
+    ood = [next(iter(scores.values())).shape[1] for scores in group.ood_scores.values()]
+    return np.minimum(next(iter(group.id_scores.values())).shape[1], [[sum(ood)], *([count] for count in ood)])
+
+
+def _own(keys: pd.MultiIndex, by_unit: np.ndarray, samples: np.ndarray, images: np.ndarray) -> pd.DataFrame:
+    """A recipe's values (1 + sets, 2, units) and samples (1 + sets, 2, units, times) as a row per set and metric."""
+    value = by_unit.mean(axis=-1)
+    low, high = bounded(value, half_width(by_unit, images_variance(samples)), images)
+    return _rows(keys, value=value, low=low, high=high)
+
+
+def _pair(keys: pd.MultiIndex, by_unit: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
+    """The same of the differences of two recipes, with p values."""
+    delta, variance = by_unit.mean(axis=-1), images_variance(samples)
+    half = half_width(by_unit, variance)
+    return _rows(keys, delta=delta, low=delta - half, high=delta + half, p=p_value(by_unit, variance))
+
+
+def _rows(keys: pd.MultiIndex, **columns: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({name: own.ravel() for name, own in columns.items()}, index=keys).reset_index()

@@ -1,6 +1,6 @@
 """From scores of images to tables: metrics of every set, means over sets and seeds, the detector chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -44,8 +44,9 @@ def measure(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: pd.Series) -> dict[str, float]:
-    """Mean and standard deviation over seeds (ddof 0), to 4 decimals of a percent."""
-    return {"mean": round(float(values.mean()), 4), "std": round(float(values.std(ddof=0)), 4)}
+    """Mean and estimated standard deviation over seeds (ddof 1; 0 of a single one), to 4 decimals of a percent."""
+    std = values.std(ddof=1) if len(values) > 1 else 0.0
+    return {"mean": round(float(values.mean()), 4), "std": round(float(std), 4)}
 
 
 def _spreads(measured: pd.DataFrame, column: str) -> dict[tuple[str, str, str], dict[str, dict[str, float]]]:
@@ -53,7 +54,7 @@ def _spreads(measured: pd.DataFrame, column: str) -> dict[tuple[str, str, str], 
     names = ["recipe", "detector", column]
     by_seed = measured.groupby([*names, "seed"], observed=True)[list(METRICS)].mean()
     over_seeds = by_seed.groupby(level=names, observed=True)
-    means, stds = over_seeds.mean().round(4), over_seeds.std(ddof=0).round(4)
+    means, stds = over_seeds.mean().round(4), over_seeds.std(ddof=1).fillna(0.0).round(4)
     spreads = {}
     for key, mean, std in zip(means.index, means.to_numpy(), stds.to_numpy(), strict=True):
         pairs = zip(METRICS, mean.tolist(), std.tolist(), strict=True)
@@ -131,15 +132,26 @@ def _numbers(entry: dict[str, Any], decoded: dict[str, float] | None) -> dict[st
     return {name: round(value["mean"], 2) for name, value in numbers.items()}
 
 
-def choose_detector(validation: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def choose_detector(
+    validation: dict[str, Any], names: Sequence[str], trained_on_validation: Collection[str] = ()
+) -> dict[str, Any]:
     """The detector to look at first: the best mean validation AUROC over recipes and groups, never test data.
 
     Without validation OOD sets nothing can be chosen: the first one, and no AUROC.
+
+    Args:
+        validation: of `summarise`, on validation sets.
+        names: of the detectors.
+        trained_on_validation: recipes that saw the OOD validation images, which would say too much of them.
     """
+    unseen = {recipe: entry for recipe, entry in validation.items() if recipe not in trained_on_validation}
     means: dict[str, float | None] = {}
     for name in names:
         entries = [
-            entry[name][group] for entry in validation.values() for group in ("near", "far") if group in entry[name]
+            entry[name][group]
+            for entry in (unseen or validation).values()
+            for group in ("near", "far")
+            if group in entry[name]
         ]
         means[name] = round(float(np.mean([entry["auroc"]["mean"] for entry in entries])), 4) if entries else None
     return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}

@@ -126,7 +126,7 @@ def _of_detector(results: Results, name: str) -> Iterator[Table]:
     """Results by one detector: on the test sets, on the validation sets, and against every other recipe."""
     title = (
         f"Results, {name}, mean and standard deviation over seeds in %. (+) and (-): better and worse than "
-        f"{REFERENCE}, by a 95 % interval of the paired bootstrap over images and seeds."
+        f"{REFERENCE} at 5 %, of all comparisons in this table (Holm), over seeds and images."
     )
     rows = tables.results(results.summary, name, results.differences, REFERENCE)
     yield Table(f"results-{name}", title, tables.results_frame(rows, results.flagged(name)))

@@ -3,55 +3,63 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.artifacts.dataset_json import audit_rows, separations
 from pipeline.evaluation.alarms import strongest_statistic
+from pipeline.evaluation.intervals import holm, verdict
 
 SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
 GROUPS = ("near", "far")
 NONE = "–"  # noqa: RUF001  an en dash, where there is no value
 Summary = Mapping[str, Any]
-Found = dict[str, Any]  # value: {mean, std}; difference: delta, low, high, verdict; either may be None
+Found = dict[str, Any]  # value: {mean, std}; difference: delta, low, high, p, verdict; either may be None
 
 
 class Differences:
-    """Differences between recipes, looked up one by one; none where nothing was compared."""
+    """Differences between recipes, looked up a table at a time; none where nothing was compared."""
 
     def __init__(self, table: pd.DataFrame):
         names = ["detector", "recipe", "reference", "set", "metric"]
-        found = table.set_index(names)[["delta", "low", "high", "verdict"]] if len(table) else table
+        found = table.set_index(names)[["delta", "low", "high", "p"]] if len(table) else table
         self.rows: dict[Any, Any] = found.to_dict("index")
 
-    def find(self, detector: str, recipe: str, reference: str, group: str, metric: str) -> Found | None:
-        """delta, low, high in points, and the verdict, of a recipe against another."""
-        return self.rows.get((detector, recipe, reference, group, metric))
+    def find(self, detector: str, pairs: Sequence[tuple[str, str]]) -> list[list[Found | None]]:
+        """A row per pair of a recipe and its reference, a cell per group and metric: delta, low, high, p, verdict.
+
+        The cells are one family of comparisons: their p values are adjusted by Holm's method, and verdicts are of
+        these. The intervals are of each comparison by itself.
+        """
+        keys = [(detector, *pair, group, metric) for pair in pairs for group in GROUPS for metric in SHOWN]
+        known = [key for key in keys if key in self.rows]
+        adjusted = dict(zip(known, holm(np.array([self.rows[key]["p"] for key in known])), strict=True))
+        cells = [
+            self.rows[key] | {"p": p, "verdict": verdict(self.rows[key]["delta"], p, key[-1])}
+            if (p := adjusted.get(key)) is not None
+            else None
+            for key in keys
+        ]
+        width = len(GROUPS) * len(SHOWN)
+        return [cells[i : i + width] for i in range(0, len(cells), width)]
 
 
 def results(summary: Summary, detector: str, differences: Differences, reference: str) -> list[Found]:
     """One row per recipe: ID accuracy, and for each group and metric the value and the difference to the reference."""
+    compared = differences.find(detector, [(recipe, reference) for recipe in summary])
     rows = []
-    for recipe, entry in summary.items():
-        cells = [
-            {
-                "value": entry[detector].get(group, {}).get(metric),
-                "difference": differences.find(detector, recipe, reference, group, metric),
-            }
-            for group in GROUPS
-            for metric in SHOWN
-        ]
+    for (recipe, entry), found in zip(summary.items(), compared, strict=True):
+        values = [entry[detector].get(group, {}).get(metric) for group in GROUPS for metric in SHOWN]
+        cells = [{"value": value, "difference": cell} for value, cell in zip(values, found, strict=True)]
         rows.append({"recipe": recipe, "accuracy": entry[detector]["id_accuracy"], "cells": cells})
     return rows
 
 
 def against(summary: Summary, detector: str, differences: Differences, recipe: str) -> list[Found]:
     """One row per reference, every other recipe: differences of the recipe to it, by group and metric."""
-    columns = [(group, metric) for group in GROUPS for metric in SHOWN]
-    return [
-        {"reference": other, "cells": [differences.find(detector, recipe, other, *column) for column in columns]}
-        for other in summary
-        if other != recipe
-    ]
+    others = [other for other in summary if other != recipe]
+    compared = differences.find(detector, [(recipe, other) for other in others])
+    return [{"reference": other, "cells": cells} for other, cells in zip(others, compared, strict=True)]
 
 
 def per_set(summary: Summary, detector: str, order: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pipeline.evaluation.summaries import headline
+import pandas as pd
+
+from pipeline.evaluation.summaries import choose_detector, headline, spread
 
 
 def entry(accuracy: float, **groups: tuple[float, float]) -> dict[str, Any]:
@@ -41,3 +43,20 @@ def test_what_was_not_measured_has_no_key() -> None:
     assert found["a"]["own"] == found["a"]["chosen"] == {"far_auroc": 95.5, "far_fpr95": 12.34}
     found = headline({"a": {"own": entry(97.0)}}, FLAGGED, "own")
     assert found["a"]["own"] == found["a"]["chosen"] == {"decoded_flagged": 5.55}
+
+
+def test_who_saw_the_validation_images_has_no_vote() -> None:
+    validation = {
+        "a": {"knn": entry(97.0, near=(80.0, 1), far=(82.0, 1)), "msp": entry(97.0, near=(70.0, 1), far=(72.0, 1))},
+        "bound": {"knn": entry(97.0, near=(50.0, 1), far=(50.0, 1)), "msp": entry(97.0, near=(99.0, 1), far=(99.0, 1))},
+    }
+    assert choose_detector(validation, ["knn", "msp"])["detector"] == "msp"
+    chosen = choose_detector(validation, ["knn", "msp"], {"bound"})
+    assert chosen == {"detector": "knn", "validation_auroc": {"knn": 81.0, "msp": 71.0}}
+    alone = {"bound": validation["bound"]}  # nobody else to ask
+    assert choose_detector(alone, ["knn", "msp"], {"bound"})["detector"] == "msp"
+
+
+def test_a_spread_is_the_estimate_of_that_of_all_seeds() -> None:
+    assert spread(pd.Series([1.0, 3.0])) == {"mean": 2.0, "std": 1.4142}
+    assert spread(pd.Series([1.0])) == {"mean": 1.0, "std": 0.0}
