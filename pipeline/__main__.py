@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from pipeline import STAGES
-from pipeline.commands import models
+from pipeline.commands import models, results
 from pipeline.commands.options import Force, as_path
 from pipeline.commands.outliers import outliers
 from pipeline.runtime.errors import UserError
@@ -143,29 +143,6 @@ def check() -> None:
 
 
 @app.command()
-def tables(
-    pages: Annotated[list[Path], typer.Argument(help="Markdown pages with `<!-- table NAME -->` ... `<!-- end -->`")],
-) -> None:
-    """Write the results' tables into pages, in place of those between their markers."""
-    from pipeline.reporting.pages import fill
-    from pipeline.reporting.results import Results, named_tables
-    from pipeline.runtime.files import atomic_write
-
-    found = list(named_tables(Results()))
-    for page in pages:
-        try:
-            text = page.read_text(encoding="utf-8")
-            filled = fill(text, found)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{page}: cannot be read ({error}); name a Markdown page") from None
-        except UserError as error:
-            raise UserError(f"{page}: {error}") from None
-        with atomic_write(page) as partial:
-            partial.write_text(filled, encoding="utf-8")
-        typer.echo(f"{page}: {'unchanged' if filled == text else 'written anew'}")
-
-
-@app.command()
 def preset(
     name: Annotated[str, typer.Argument(help=", ".join(PRESETS))],
     force: Annotated[bool, typer.Option(help="overwrite a params.yaml that was edited")] = False,
@@ -186,6 +163,7 @@ def preset(
 
 
 models.register(app)
+results.register(app)
 app.add_typer(outliers, name="outliers")
 
 

@@ -47,7 +47,7 @@ def of_accuracy(summary: Mapping[str, Any], classes: int, images: int) -> Iterat
 def of_seeds(count: int) -> Iterator[str]:
     """Too few seeds for intervals to know how training varies."""
     if count < FEW:
-        yield f"seeds: {count}, so that intervals and verdicts hardly know how training varies; take {FEW} or more"
+        yield f"seeds: {count}, too few to tell how training varies; take {FEW} or more, better five"
 
 
 def of_shortcuts(shortcuts: Mapping[str, Any], detector: str) -> Iterator[str]:

@@ -19,20 +19,18 @@ class Group:
     Attributes:
         id_scores: recipe -> float (models, n), of ID images.
         ood_scores: set -> recipe -> float (models, m), of OOD images.
-        units: int (models,): the unit that varies as a whole, the same number of models each: a training seed, or
-            where runs are pooled the run. By default each model is one.
+        models_per_unit: so many models in a row vary together: 1 where each has its training seed, more where runs of
+            several seeds each are pooled.
     """
 
     id_scores: Mapping[str, np.ndarray]
     ood_scores: Mapping[str, Mapping[str, np.ndarray]]
-    units: np.ndarray | None = None
+    models_per_unit: int = 1
 
     def by_unit(self, values: np.ndarray, axis: int) -> np.ndarray:
         """The means over each unit's models, which lie along an axis."""
-        if self.units is None:
-            return values
-        members = [np.flatnonzero(self.units == unit) for unit in np.unique(self.units)]
-        return np.stack([values.take(own, axis).mean(axis) for own in members], axis)
+        before, after = values.shape[:axis], values.shape[axis + 1 :]
+        return values.reshape(*before, -1, self.models_per_unit, *after).mean(axis + 1)
 
 
 def draw(random: np.random.Generator, count: int, times: int) -> np.ndarray:

@@ -157,8 +157,12 @@ def choose_detector(
     return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}
 
 
-def groups(scores: pd.DataFrame) -> dict[str, dict[str, Group]]:
+def groups(scores: pd.DataFrame, models_per_unit: int = 1) -> dict[str, dict[str, Group]]:
     """Scores for the bootstrap: group of test sets -> detector -> its scores by recipe, seed and set.
+
+    Args:
+        scores: one row per image, see `NAMES`.
+        models_per_unit: so many seeds in a row are of one run.
 
     Raises:
         ValueError: recipes have different seeds or images, so that nothing can be paired.
@@ -174,7 +178,7 @@ def groups(scores: pd.DataFrame) -> dict[str, dict[str, Group]]:
                 own = table.xs(role, level="role")
                 sets = own.index.get_level_values("set").unique()
                 ood_scores = {name: _by_recipe(own.xs(name, level="set")) for name in sets}
-                found.setdefault(role, {})[detector] = Group(id_scores, ood_scores)
+                found.setdefault(role, {})[detector] = Group(id_scores, ood_scores, models_per_unit)
     return found
 
 

@@ -39,21 +39,22 @@ def scores(random: np.random.Generator, shift: float, n: int, m: int, seeds: int
 
 def test_the_mean_of_the_samples_is_what_was_observed_and_the_group_is_the_mean_of_its_sets() -> None:
     random = np.random.default_rng(0)
-    known, near = scores(random, 1.0, 200, 150, seeds=3)
-    other = random.normal(2, 1, (3, 100))
+    known, near = scores(random, 1.0, 200, 150, seeds=4)
+    other = random.normal(2, 1, (4, 100))
     group = Group({"a": known}, {"first": {"a": near}, "second": {"a": other}})
     values, samples = observed(group), bootstrap({"msp": group}, 2000, random)["msp"]
-    assert values.shape == (1, 3, 2, 3) and samples.shape == (1, 3, 2, 3, 2000)
+    assert values.shape == (1, 3, 2, 4) and samples.shape == (1, 3, 2, 4, 2000)
     for seed_mean, column in ((near, 1), (other, 2)):
-        expected = [ood_metrics(known[s], seed_mean[s])["auroc"] for s in range(3)]
+        expected = [ood_metrics(known[s], seed_mean[s])["auroc"] for s in range(4)]
         assert values[0, column, 0] == pytest.approx(expected)
     assert values[0, 0] == pytest.approx(values[0, 1:].mean(axis=0))
     assert samples[0, :, 0].mean(axis=-1) == pytest.approx(values[0, :, 0], abs=0.2)
-    runs = Group(group.id_scores, group.ood_scores, units=np.array([0, 0, 1]))
+    runs = Group(group.id_scores, group.ood_scores, models_per_unit=2)
     pooled = bootstrap({"msp": runs}, 50, np.random.default_rng(5))["msp"]
     single = bootstrap({"msp": group}, 50, np.random.default_rng(5))["msp"]
-    for of_runs, of_models in ((pooled[..., 0], single[..., 0]), (observed(runs), values)):
-        assert of_runs[0, 0, 0] == pytest.approx([of_models[0, 0, 0, :2].mean(), of_models[0, 0, 0, 2]])
+    for of_runs, of_models in ((pooled, single), (observed(runs), values)):
+        expected = [of_models[0, 0, 0, :2].mean(axis=0), of_models[0, 0, 0, 2:].mean(axis=0)]
+        assert of_runs[0, 0, 0] == pytest.approx(np.array(expected))
 
 
 def test_blocks_change_nothing_but_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

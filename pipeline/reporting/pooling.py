@@ -1,0 +1,116 @@
+"""Several whole runs as one: the run, with its own outliers, teacher and generators, is the unit that varies.
+
+The seeds of a single run share its stage one, so that their spread says nothing of another autoencoder, diffusion model
+or teacher. Runs of other `seed`s do.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from pipeline.evaluation import summaries
+from pipeline.evaluation.statistics import differences
+from pipeline.reporting import tables
+from pipeline.reporting.results import REFERENCE, Table
+from pipeline.reporting.tables import Differences
+from pipeline.runtime.errors import UserError, one_line
+from pipeline.runtime.files import read_json
+
+
+class Run(NamedTuple):
+    """The tables that `score` wrote for a run."""
+
+    scores: pd.DataFrame
+    measured: pd.DataFrame
+    summary: dict[str, Any]
+    validation_auroc: dict[str, float | None]
+
+
+def read(folder: Path) -> Run:
+    """A run's folder of tables.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        scores, measured = (pd.read_parquet(folder / f"{name}.parquet") for name in ("scores", "seeds"))
+        choice = read_json(folder / "choice.json")["validation_auroc"]
+        return Run(scores, measured, read_json(folder / "summary.json"), choice)
+    except (OSError, ValueError, KeyError) as error:
+        problem = one_line(error)[:200]
+        raise UserError(f"{folder}: not the tables of a run ({problem}); name folders like `metrics`") from None
+
+
+def pool(folders: Sequence[Path], resamples: int) -> list[Table]:
+    """Results over runs, of the detector that validation chooses over all of them, and of the models' own score.
+
+    Args:
+        folders: of the tables of at least two runs, of the same recipes, detectors and test images.
+        resamples: of the images.
+
+    Raises:
+        UserError: the runs do not go together.
+    """
+    if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError(f"pool: {len(folders)} folders, expected two runs or more, each once")
+    runs = [read(folder) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        if _models(run) != _models(runs[0]):
+            raise UserError(f"{folder}: other recipes, seeds or detectors than in {folders[0]}; score both alike")
+    votes = pd.DataFrame([run.validation_auroc for run in runs]).mean()
+    detector = str(votes.idxmax()) if votes.notna().any() else str(votes.index[0])
+    shown = [name for name in dict.fromkeys((detector, "own")) if name in votes]
+    summary, compared = _summary(runs, shown), _differences(runs, shown, resamples)
+    return [table for name in shown for table in _tables(summary, compared, name, len(runs))]
+
+
+def _models(run: Run) -> tuple[list[str], list[tuple[str, int]]]:
+    models = run.measured[["recipe", "seed"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted(run.validation_auroc), sorted((str(recipe), int(seed)) for recipe, seed in models)
+
+
+def _summary(runs: Sequence[Run], names: list[str]) -> dict[str, Any]:
+    """As `summaries.summarise`, every value a run's mean over its training seeds."""
+    keys = ["recipe", "detector", "set", "role"]
+    measured = [
+        run.measured.groupby(keys, sort=False, observed=True).mean(numeric_only=True).reset_index().assign(seed=i)
+        for i, run in enumerate(runs)
+    ]
+    accuracies = [
+        {"recipe": recipe, "seed": i, "split": "test", "accuracy": next(iter(entry.values()))["id_accuracy"]["mean"]}
+        for i, run in enumerate(runs)
+        for recipe, entry in run.summary.items()
+    ]
+    return summaries.summarise(pd.concat(measured), pd.DataFrame(accuracies), names, "test")
+
+
+def _differences(runs: Sequence[Run], names: list[str], resamples: int) -> Differences:
+    columns = [*summaries.NAMES, *names]
+    seeds = max(int(run.scores["seed"].max()) for run in runs) + 1
+    texts = dict.fromkeys(("recipe", "set", "role"), str)
+    frames = [
+        run.scores[columns].astype(texts).assign(seed=run.scores["seed"] + i * seeds) for i, run in enumerate(runs)
+    ]
+    try:
+        groups = summaries.groups(pd.concat(frames, ignore_index=True), runs[0].scores["seed"].nunique())
+    except ValueError:
+        raise UserError("pool: the runs have not the same test images; runs of a folder that was split anew by each "
+                        "`seed` cannot be pooled, give it splits of its own") from None  # fmt: skip
+    return Differences(pd.concat([differences(group, name, resamples)[0] for name, group in groups.items()]))
+
+
+def _tables(summary: dict[str, Any], compared: Differences, name: str, runs: int) -> list[Table]:
+    rows = tables.results(summary, name, compared, REFERENCE)
+    spread = f"{name}, mean and standard deviation over {runs} runs in %"
+    title = f"{spread}. (+) and (-): better and worse than {REFERENCE} at 5 %, of all comparisons in this table (Holm)."
+    found = [Table(f"results-{name}", title, tables.results_frame(rows, {}))]
+    others = [recipe for recipe in summary if recipe != REFERENCE]
+    if REFERENCE in summary and others:
+        cells = compared.find(name, [(recipe, REFERENCE) for recipe in others])
+        differing = [{"reference": recipe, "cells": own} for recipe, own in zip(others, cells, strict=True)]
+        frame = tables.differences_frame(differing).rename(columns={"against": "recipe"})
+        title = f"Each recipe minus {REFERENCE}, {name}, in points, with 95 % intervals."
+        found.append(Table(f"differences-{name}", title, frame))
+    return found
