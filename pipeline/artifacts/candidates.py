@@ -100,7 +100,7 @@ def made_from(path: Path) -> str | None:
     try:
         with pa.memory_map(str(path)) as source:
             metadata = pa.ipc.open_file(source).schema.metadata
-        return json.loads(metadata[b"penumbra"]).get("made_from")
+        return json.loads(metadata[b"penumbra"])["made_from"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 

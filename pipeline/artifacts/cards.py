@@ -86,10 +86,17 @@ def dataset_card(about: dict[str, Any]) -> str:
         rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
         stem=stem,
         strengths="\n".join(_strengths(about["methods"])),
-        pictures=(SHEET if about["methods"] else "") + (MAP if stem == "outliers" and about.get("audit") else ""),
+        pictures=_pictures(about, stem),
         audit=_audit(about.get("audit", [])),
         quality=_quality(about.get("quality", {})),
     )
+
+
+def _pictures(about: Mapping[str, Any], stem: str) -> str:
+    """Links to the pictures that are drawn: none without images, the map only where ID latents are at hand."""
+    if not about["methods"]:
+        return ""
+    return SHEET + (MAP if stem == "outliers" and "merged" not in about else "")
 
 
 def _strengths(methods: Mapping[str, Any]) -> Iterator[str]:

@@ -174,6 +174,8 @@ def _draw(folder: Path, samples: Sequence[Sample]) -> None:
         own = groups.setdefault(f"{sample.fields['method']}, packed", [])
         if len(own) < ROWS * COLUMNS:
             own.append(decode(sample.image, "sample"))
+    if not groups:  # datasets of no method
+        return
     contact_sheet(
         folder / "contact-sheet.png", [{name: torch.from_numpy(np.stack(own))} for name, own in groups.items()]
     )

@@ -69,6 +69,10 @@ def test_files_that_say_nothing_of_their_making_are_made_again(tmp_path: Path) -
         (1, 2, 2),
     )
     assert candidates.made_from(tmp_path / "latents.arrow") is None
+    schema = pa.schema([("key", pa.string())], {"penumbra": "[1]"})  # JSON, but no object
+    with pa.OSFile(str(tmp_path / "list.arrow"), "w") as sink, pa.ipc.new_file(sink, schema):
+        pass
+    assert candidates.made_from(tmp_path / "list.arrow") is None
 
 
 @pytest.mark.parametrize("load", [images.load, latents.load, candidates.load])

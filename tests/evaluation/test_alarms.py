@@ -32,7 +32,7 @@ def test_accuracy_at_chance() -> None:
 
 
 def test_few_seeds() -> None:
-    assert "seeds: 1, so" in next(alarms.of_seeds(1)) and not list(alarms.of_seeds(3))
+    assert "seeds: 1, too few" in next(alarms.of_seeds(1)) and not list(alarms.of_seeds(3))
 
 
 def test_decoded_images_flagged() -> None:

@@ -1,6 +1,7 @@
 """Checking, merging, uploading and downloading outlier datasets, the Hub replaced by a folder."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,22 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     assert images(tmp_path / "all") == [image for part in parts for image in images(part)]
     again = sharing.merge(parts, tmp_path / "again", per_shard=70)
     assert again == about
+    card = (tmp_path / "all/README.md").read_text()
+    for linked in re.findall(r"!\[.*?\]\((.*?)\)", card):
+        assert (tmp_path / "all" / linked).is_file()
+
+
+def test_datasets_of_no_method_merge(project: Path, tmp_path: Path) -> None:
+    from pipeline.artifacts import packing
+
+    whole = json.loads((project / "data/outliers/dataset.json").read_text())
+    about = {key: value for key, value in whole.items() if key not in ("methods", "shards")}
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        packing.pack(folder, "outliers", [], 10, 5).document(folder, about | {"audit": [], "quality": {}})
+    assert sharing.merge([tmp_path / "one", tmp_path / "other"], tmp_path / "all", per_shard=5)["methods"] == {}
+    assert sharing.verify(tmp_path / "all")["shards"] == []
 
 
 def test_sets_of_other_classes_do_not_merge(project: Path, folder: Path, tmp_path: Path) -> None:
