@@ -5,7 +5,7 @@ Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, dat
 Why: every later stage sees the same images; nothing that is chosen on validation has seen a test image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipeline.settings.benchmarks import Record, record
 from pipeline.settings.prepare import PrepareSettings
 from pipeline.shortcuts.sets import SetStatistics, compare, in_training
 from pipeline.sources import benchmarks, folder
-from pipeline.sources.collection import Collection, Item
+from pipeline.sources.collection import Collection, Item, OODSet
 from pipeline.sources.preprocess import preprocess
 
 Statistics = dict[str, SetStatistics]  # by set
@@ -88,9 +88,11 @@ def write_sets(target: Path, expected: Record, collection: Collection) -> tuple[
     return about, statistics
 
 
-def audit(about: dict[str, Any], statistics: Statistics, expected: Record) -> None:
+def audit(about: dict[str, Any], statistics: Statistics, expected: Record, ood: Mapping[str, OODSet]) -> None:
     """Add to what the manifest says of each set: copies of training images, and what gives an OOD set away."""
     for name, own in about.items():
+        if (given := ood.get(name.removeprefix("ood/"))) and given.one_photograph:
+            own["one_photograph"] = True
         if own["role"] == "id" and name != "train":
             own["in_training"] = in_training(statistics[name], statistics["train"])
         for split, roles in OOD_ROLES.items():
@@ -139,7 +141,7 @@ def main() -> None:
         log(f"prepare: {note}")
     with atomic_write(IMAGES) as target:
         about, statistics = write_sets(target, expected, collection)
-        audit(about, statistics, expected)
+        audit(about, statistics, expected, collection.ood)
         differing = check_benchmark(settings, expected, collection.classes, about)
         manifest = {
             "benchmark": settings.benchmark, "title": expected.title, "partial": differing,

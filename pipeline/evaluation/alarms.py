@@ -90,6 +90,8 @@ def of_sets(manifest: Mapping[str, Any]) -> Iterator[str]:
         if copies := about.get("in_training"):
             yield f"{name}: {copies} of {about['count']} images have the pixels of an ID training image"
     sets = {name.removeprefix("ood/"): about for name, about in manifest["sets"].items() if "audit" in about}
+    if single := [name for name, about in sets.items() if about.get("one_photograph")]:
+        yield f"tiles of one photograph each, so one observation whatever an interval says: {', '.join(single)}"
     for name, about in sets.items():
         audit = about["audit"]
         if copies := audit["in_training"]:

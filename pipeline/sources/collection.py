@@ -32,10 +32,15 @@ class ImageList:
 
 @dataclass(frozen=True)
 class OODSet:
-    """A benchmark set and what it is for: testing (`near`, `far`) or choices (`val-near`, `val-far`)."""
+    """A benchmark set and what it is for: testing (`near`, `far`) or choices (`val-near`, `val-far`).
+
+    Attributes:
+        one_photograph: the images are its tiles, so that they say little of other photographs.
+    """
 
     role: Role
     items: list[Item]
+    one_photograph: bool = False
 
 
 @dataclass(frozen=True)

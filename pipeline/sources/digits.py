@@ -61,7 +61,8 @@ def load() -> Collection:
         f"digit-{digit}": OODSet(role, of_class[digit]) for role, members in NEAR_DIGITS.items() for digit in members
     }
     for role, photographs in PHOTOGRAPHS.items():
-        ood |= {name: OODSet(role, list(_patches(name, file))) for name, file in photographs.items()}
+        for name, file in photographs.items():
+            ood[name] = OODSet(role, list(_patches(name, file)), one_photograph=not file.endswith(".npy"))
     classes = [str(digit) for digit in ID_DIGITS]
     labelled = [replace(item, label=label) for label, digit in enumerate(ID_DIGITS) for item in of_class[digit]]
     return Collection(classes, three_ways(classes, different(labelled), VAL, TEST, SEED), ood)

@@ -63,12 +63,13 @@ def test_sets_that_give_themselves_away() -> None:
         "small": plain | {"statistics": {"file size": 95.0, "sharpness": 60.0, "contrast": 70.0}},
     }
     sets = {"test": {"count": 9}} | {f"ood/{name}": {"count": 9, "audit": audit} for name, audit in faults.items()}
+    sets["ood/small"]["one_photograph"] = True
     found = list(alarms.of_sets({"partial": ["mnist: 3 images, expected 70000"], "sets": sets}))
     for start, words in [
         ("partial benchmark: mnist", "expected 70000"), ("copies: 3 of 9", "training"), ("grey: 100 %", "colour"),
         ("other files", "JPEG 64x64 against PNG 32x32): codec"), ("one number", "sharp (sharpness 97 %)"),
-        ("the size of the files", ": small 95 %"),
+        ("the size of the files", ": small 95 %"), ("tiles of one photograph", "says: small"),
     ]:  # fmt: skip
         assert sum(line.startswith(start) and words in line for line in found) == 1, start
-    assert len(found) == 6
+    assert len(found) == 7
     assert not list(alarms.of_sets({"partial": [], "sets": {"ood/plain": {"count": 9, "audit": plain}}}))

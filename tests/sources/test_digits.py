@@ -19,6 +19,13 @@ def test_digits_are_real_disjoint_and_complete() -> None:
     assert sum(role == "far" for role in roles.values()) >= 5
 
 
+def test_sets_that_are_tiles_of_one_photograph_say_so() -> None:
+    sets = digits.load().ood
+    tiles = {name for name, own in sets.items() if own.one_photograph}
+    assert tiles == {*digits.PHOTOGRAPHS["far"], *digits.PHOTOGRAPHS["val-far"]} - {"faces"}
+    assert len(tiles) == 11
+
+
 def test_validation_photographs_are_others_than_those_for_testing() -> None:
     files = [set(photographs.values()) for photographs in digits.PHOTOGRAPHS.values()]
     assert not set.intersection(*files)
