@@ -136,7 +136,7 @@ def test_dvc_shows_metrics_and_plots(project: Path) -> None:
 def test_scoring_alone_reruns_score_and_report(project: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(project, tmp_path / "copy"))
     params = (copy / "params.yaml").read_text()
-    (copy / "params.yaml").write_text(params.replace("resamples: 1000", "resamples: 10"))
+    (copy / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 10", params))
     done = run(["dvc", "repro"], copy)
     assert ran(done) == ["score", "report"]
 

@@ -146,16 +146,17 @@ def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 
 
 def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     values, recipes = observed(group), list(group.id_scores)
-    keys = pd.MultiIndex.from_product([[name, *group.ood_scores], COMPARED], names=["set", "metric"])
-    own = [_own(keys, values[i], samples[i], _images(group)).assign(recipe=one) for i, one in enumerate(recipes)]
-    pairs = [
-        _pair(keys, values[i] - values[j], samples[i] - samples[j]).assign(recipe=recipe, reference=reference)
-        for i, recipe in enumerate(recipes)
-        for j, reference in enumerate(recipes)
-        if i != j
-    ]
-    empty = pd.DataFrame(columns=["recipe", "set", "metric", "reference", "delta", "low", "high", "p"])
-    return pd.concat(pairs)[empty.columns] if pairs else empty, pd.concat(own)
+    pairs = [(i, j) for i in range(len(recipes)) for j in range(len(recipes)) if i != j]
+    names = [(recipes[i], recipes[j]) for i, j in pairs]
+    deltas = np.array([values[i] - values[j] for i, j in pairs]).reshape(-1, *values.shape[1:])
+    variances = np.array([images_variance(samples[i] - samples[j]) for i, j in pairs]).reshape(deltas.shape[:-1])
+    delta, half = deltas.mean(axis=-1), half_width(deltas, variances)
+    found = {"delta": delta, "low": delta - half, "high": delta + half, "p": p_value(deltas, variances)}
+    value = values.mean(axis=-1)
+    low, high = bounded(value, half_width(values, images_variance(samples)), _images(group))
+    sets = [name, *group.ood_scores]
+    own = _rows({"recipe": recipes}, sets, {"value": value, "low": low, "high": high})
+    return _rows({"recipe": [a for a, _ in names], "reference": [b for _, b in names]}, sets, found), own
 
 
 def _images(group: Group) -> np.ndarray:
@@ -164,19 +165,11 @@ def _images(group: Group) -> np.ndarray:
     return np.minimum(next(iter(group.id_scores.values())).shape[1], [[sum(ood)], *([count] for count in ood)])
 
 
-def _own(keys: pd.MultiIndex, by_unit: np.ndarray, samples: np.ndarray, images: np.ndarray) -> pd.DataFrame:
-    """A recipe's values (1 + sets, 2, units) and samples (1 + sets, 2, units, times) as a row per set and metric."""
-    value = by_unit.mean(axis=-1)
-    low, high = bounded(value, half_width(by_unit, images_variance(samples)), images)
-    return _rows(keys, value=value, low=low, high=high)
-
-
-def _pair(keys: pd.MultiIndex, by_unit: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
-    """The same of the differences of two recipes, with p values."""
-    delta, variance = by_unit.mean(axis=-1), images_variance(samples)
-    half = half_width(by_unit, variance)
-    return _rows(keys, delta=delta, low=delta - half, high=delta + half, p=p_value(by_unit, variance))
-
-
-def _rows(keys: pd.MultiIndex, **columns: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({name: own.ravel() for name, own in columns.items()}, index=keys).reset_index()
+def _rows(about: Mapping[str, list[str]], sets: list[str], columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row per item, set and metric, of columns (items, sets, metrics); `about` names the items."""
+    each = len(sets) * len(COMPARED)
+    frame = pd.DataFrame({key: np.repeat(np.array(names, object), each) for key, names in about.items()})
+    items = len(frame) // each
+    frame["set"] = np.tile(np.repeat(np.array(sets, object), len(COMPARED)), items)
+    frame["metric"] = np.tile(np.array(COMPARED, object), items * len(sets))
+    return frame.assign(**{key: own.ravel() for key, own in columns.items()})
