@@ -4,6 +4,7 @@ The seeds of a single run share its stage one, so that their spread says nothing
 or teacher. Runs of other `seed`s do.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,9 +57,7 @@ def pool(folders: Sequence[Path], resamples: int) -> list[Table]:
     if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(f"pool: {len(folders)} folders, expected two runs or more, each once")
     runs = [read(folder) for folder in folders]
-    for folder, run in zip(folders, runs, strict=True):
-        if _models(run) != _models(runs[0]):
-            raise UserError(f"{folder}: other recipes, seeds or detectors than in {folders[0]}; score both alike")
+    _check_alike(folders, runs)
     votes = pd.DataFrame([run.validation_auroc for run in runs]).mean()
     detector = str(votes.idxmax()) if votes.notna().any() else str(votes.index[0])
     shown = [name for name in dict.fromkeys((detector, "own")) if name in votes]
@@ -66,9 +65,20 @@ def pool(folders: Sequence[Path], resamples: int) -> list[Table]:
     return [table for name in shown for table in _tables(summary, compared, name, len(runs))]
 
 
-def _models(run: Run) -> tuple[list[str], list[tuple[str, int]]]:
-    models = run.measured[["recipe", "seed"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(run.validation_auroc), sorted((str(recipe), int(seed)) for recipe, seed in models)
+def _check_alike(folders: Sequence[Path], runs: Sequence[Run]) -> None:
+    """The same recipes and detectors, as many training seeds, and none of them twice."""
+    seeds = [set(run.measured["seed"]) for run in runs]
+    for folder, run, own in zip(folders, runs, seeds, strict=True):
+        about = sorted(run.validation_auroc), sorted(run.summary), len(own)
+        if about != (sorted(runs[0].validation_auroc), sorted(runs[0].summary), len(seeds[0])):
+            raise UserError(
+                f"{folder}: other recipes, detectors or number of seeds than {folders[0]}; score both alike"
+            )
+    if shared := [seed for seed, times in Counter(seed for own in seeds for seed in own).items() if times > 1]:
+        raise UserError(
+            f"pool: training seed {min(shared)} is in several runs, whose classifiers then draw alike and differ less "
+            "than runs do; give each run `train.seeds` of its own"
+        )
 
 
 def _summary(runs: Sequence[Run], names: list[str]) -> dict[str, Any]:
@@ -88,11 +98,7 @@ def _summary(runs: Sequence[Run], names: list[str]) -> dict[str, Any]:
 
 def _differences(runs: Sequence[Run], names: list[str], resamples: int) -> Differences:
     columns = [*summaries.NAMES, *names]
-    seeds = max(int(run.scores["seed"].max()) for run in runs) + 1
-    texts = dict.fromkeys(("recipe", "set", "role"), str)
-    frames = [
-        run.scores[columns].astype(texts).assign(seed=run.scores["seed"] + i * seeds) for i, run in enumerate(runs)
-    ]
+    frames = [run.scores[columns].astype(dict.fromkeys(("recipe", "set", "role"), str)) for run in runs]
     try:
         groups = summaries.groups(pd.concat(frames, ignore_index=True), runs[0].scores["seed"].nunique())
     except ValueError:

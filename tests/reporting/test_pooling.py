@@ -16,12 +16,12 @@ from pipeline.runtime.files import write_json
 RUNS, SEEDS, IMAGES = 4, 3, 80
 
 
-def scores_of(random: np.random.Generator, recipes: dict[str, float], prefix: str = "") -> pd.DataFrame:
+def scores_of(run: int, recipes: dict[str, float], prefix: str = "") -> pd.DataFrame:
     """A run's scores: every recipe's outliers lie its shift above ID, less what the run has drawn for all its seeds."""
-    rows = []
+    random, rows = np.random.default_rng(run), []
     for recipe, shift in recipes.items():
         of_run = random.normal(0, 0.3)
-        for seed in range(SEEDS):
+        for seed in range(run * SEEDS, (run + 1) * SEEDS):
             for name, role, offset in (("test", "id", 0.0), ("apples", "near", shift + of_run)):
                 values = random.normal(offset, 1, IMAGES)
                 rows += [
@@ -45,7 +45,7 @@ def write(folder: Path, scores: pd.DataFrame) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[pd.DataFrame]:
-    return [scores_of(np.random.default_rng(i), {"baseline": 1.0, "penumbra": 1.8}) for i in range(RUNS)]
+    return [scores_of(i, {"baseline": 1.0, "penumbra": 1.8}) for i in range(RUNS)]
 
 
 def auroc(scores: pd.DataFrame, recipe: str) -> float:
@@ -77,9 +77,11 @@ def test_runs_that_do_not_go_together(runs: list[pd.DataFrame], tmp_path: Path) 
         pool([first, tmp_path / "." / "first"], 100)
     with pytest.raises(UserError, match="missing: not the tables of a run"):
         pool([first, tmp_path / "missing"], 100)
-    fewer = write(tmp_path / "fewer", scores_of(np.random.default_rng(9), {"baseline": 1.0}))
-    with pytest.raises(UserError, match="fewer: other recipes, seeds or detectors"):
+    fewer = write(tmp_path / "fewer", scores_of(9, {"baseline": 1.0}))
+    with pytest.raises(UserError, match="fewer: other recipes, detectors or number of seeds"):
         pool([first, fewer], 100)
-    split_anew = scores_of(np.random.default_rng(9), {"baseline": 1.0, "penumbra": 1.8}, prefix="other-")
+    split_anew = scores_of(9, {"baseline": 1.0, "penumbra": 1.8}, prefix="other-")
     with pytest.raises(UserError, match="not the same test images"):
         pool([first, write(tmp_path / "anew", split_anew)], 100)
+    with pytest.raises(UserError, match="training seed 0 is in several runs"):
+        pool([first, write(tmp_path / "copy", runs[0])], 100)
