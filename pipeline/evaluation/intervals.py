@@ -55,7 +55,8 @@ def bounded(value: np.ndarray, half: np.ndarray, images: np.ndarray) -> tuple[np
     share = (value / 100 * images + 0.5) / (images + 1)
     half = np.maximum(half / 100, -special.ndtri(LEVEL / 2) * np.sqrt(0.5) / images)
     middle, width = special.logit(share), half / (share * (1 - share))
-    return 100 * special.expit(middle - width), 100 * special.expit(middle + width)
+    low, high = 100 * special.expit(middle - width), 100 * special.expit(middle + width)
+    return np.minimum(low, value), np.maximum(high, value)
 
 
 def p_value(by_unit: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from pipeline.runtime import timings
 from pipeline.runtime.files import read_json
 from pipeline.runtime.layout import IMAGES, METRICS_DIR
 from pipeline.settings import params
-from pipeline.shortcuts.matching import AROUND, at_equal_sharpness, sharpness_of
+from pipeline.shortcuts.matching import AROUND, CALIPER, at_equal_sharpness, matches, sharpness_of
 
 REFERENCE = "baseline"
 TABLES = ("summary", "validation", "shortcuts", "choice")
@@ -26,8 +26,8 @@ class Results:
     """Everything that `score` and the earlier stages left, read once."""
 
     def __init__(self) -> None:
-        tables = {name: read_json(METRICS_DIR / f"{name}.json") for name in TABLES}
-        self.summary, self.validation, self.shortcuts, self.choice = tables.values()
+        read = {name: read_json(METRICS_DIR / f"{name}.json") for name in TABLES}
+        self.summary, self.validation, self.shortcuts, self.choice = read.values()
         self.manifest = read_json(IMAGES / "manifest.json")
         self.detector: str = self.choice["detector"]
         frames = {name: pd.read_parquet(METRICS_DIR / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
@@ -37,11 +37,20 @@ class Results:
         # a set that was given to us may hold the controls too
         names = dict.fromkeys(params.read(f"train.{name}", str) for name in ("outliers", "controls"))
         self.folders = [Path(name) for name in names]
-        paths = [IMAGES / "test.parquet", *images.ood_sets(IMAGES)]
-        sharp = {path.stem: sharpness_of(ImageFile(path)) for path in paths if path.stem in set(self.scores["set"])}
-        shown = dict.fromkeys((self.detector, "own"))
-        self.matched = {name: at_equal_sharpness(self.scores, name, sharp) for name in shown if name in self.scores}
+        self.matched = self._at_equal_sharpness()
         self.datasets = [dataset_json.read(folder) for folder in self.folders]
+
+    def _at_equal_sharpness(self) -> dict[str, pd.DataFrame]:
+        """Detector -> its table, of the test sets whose images are at hand."""
+        paths = {path.stem: path for path in images.ood_sets(IMAGES)}
+        names = [name for name in self.sets(self.detector) if name in paths]
+        tested = {"test": IMAGES / "test.parquet"} | {name: paths[name] for name in names}
+        matched = matches({name: sharpness_of(ImageFile(path)) for name, path in tested.items()})
+        return {
+            name: tables.matched_frame(at_equal_sharpness(self.scores, name, matched), matched)
+            for name in dict.fromkeys((self.detector, "own"))
+            if name in self.scores and matched
+        }
 
     @property
     def recipe(self) -> str:
@@ -105,9 +114,12 @@ def named_tables(results: Results) -> Iterator[Table]:
     shown = [name for name in dict.fromkeys((results.detector, "own")) if name in detectors]
     for name in shown:
         yield from _of_detector(results, name)
-    for name, found in results.matched.items():
-        title = f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID images around it."
-        yield Table(f"equal-sharpness-{name}", title, tables.groups_frame(found))
+    for name, frame in results.matched.items():
+        title = (
+            f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID test images nearest to it "
+            f"in sharpness, all within {CALIPER:g} standard deviations; 95 % intervals over seeds and images."
+        )
+        yield Table(f"equal-sharpness-{name}", title, frame)
     for where, summary in (("test", results.summary), ("validation", results.validation)):
         title = f"AUROC by detector, near / far, {where} sets, in %."
         yield Table(f"detectors-{where}", title, tables.detectors_frame(summary, detectors))

@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.artifacts.dataset_json import audit_rows, separations
 from pipeline.evaluation.alarms import strongest_statistic
 from pipeline.evaluation.intervals import holm, verdict
+from pipeline.shortcuts.matching import Match
 
 SHOWN = {"auroc": "AUROC ↑", "fpr95": "FPR95 ↓"}
 GROUPS = ("near", "far")
@@ -128,10 +129,20 @@ def detectors_frame(summary: Summary, detectors: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["recipe", *detectors])
 
 
-def groups_frame(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """recipe -> near, far -> AUROC {mean, std}, one row per recipe."""
-    rows = [[recipe, *(_spread(groups.get(group)) for group in GROUPS)] for recipe, groups in found.items()]
-    return pd.DataFrame(rows, columns=["recipe", *(f"{group} {SHOWN['auroc']}" for group in GROUPS)])
+def matched_frame(found: Mapping[str, Mapping[str, Any]], matched: Mapping[str, Match]) -> pd.DataFrame:
+    """AUROC at equal sharpness with 95 % intervals, one row per recipe and one column per set, and what it rests on."""
+    rows = [
+        [recipe, *(_within(own[name]) if name in own else "not matched" for name in matched)]
+        for recipe, own in found.items()
+    ]
+    alone = [f"{match.own:.1f}" if match.share else NONE for match in matched.values()]
+    shares = [f"{match.share:.0%}" for match in matched.values()]
+    ends = [["sharpness alone, of the matched", *alone], ["images matched", *shares]]
+    return pd.DataFrame([*rows, *ends], columns=["recipe", *matched])
+
+
+def _within(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"
 
 
 def differences_frame(rows: Sequence[Found]) -> pd.DataFrame:

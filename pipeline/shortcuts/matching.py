@@ -1,20 +1,26 @@
 """AUROC at equal sharpness: what a result is worth where OOD images are no sharper and no blurrier than ID images.
 
 A set that went through another camera, codec or resizing is sharper or blurrier than ID as a whole. A classifier that
-learned "sharp" in place of "unknown" is then right for the wrong reason, and the plain AUROC praises it.
+learned "sharp" in place of "unknown" is then right for the wrong reason, and the plain AUROC praises it. So each OOD
+image is compared only with ID images of its own sharpness, within a caliper (Rosenbaum & Rubin 1985); where too few OOD
+images have such a counterpart, or sharpness still separates the pairs, there is no number.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from pipeline.artifacts.images import ImageFile
-from pipeline.artifacts.roles import OOD_ROLES
-from pipeline.evaluation.summaries import spread
+from pipeline.evaluation.intervals import bounded, half_width
 from pipeline.shortcuts.audit import sharpness
 
-AROUND = 50  # ID images that an OOD image is compared with
+AROUND = 20  # ID images that an OOD image is compared with
+CALIPER = 0.1  # standard deviations of the ID images that each of these may be away
+FEWEST, SMALLEST_SHARE = 30, 0.2  # OOD images that have to be matched
+BALANCED = 2.0  # points that the covariate's own AUROC over the pairs may be away from 50
 
 
 def sharpness_of(file: ImageFile) -> pd.Series:
@@ -23,43 +29,107 @@ def sharpness_of(file: ImageFile) -> pd.Series:
     return pd.concat([pd.Series(sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
 
 
-def matched_auroc(
-    id_scores: np.ndarray, ood_scores: np.ndarray, id_covariate: np.ndarray, ood_covariate: np.ndarray
-) -> float:
-    """AUROC in percent over covariate-matched pairs; ties count half.
+def share_won(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """1 where a score is above the other, 1/2 where they tie, else 0."""
+    return (others < scores) + (others == scores) / 2
 
-    Each OOD image is paired with the `AROUND` ID images around it in the order of the covariate, or with all if there
-    are fewer. Where all images have one value it is the AUROC against as many ID images.
 
-    Args:
-        id_scores, ood_scores: scores of ID and OOD images, larger for OOD, (n,) and (m,).
-        id_covariate, ood_covariate: the number that they are matched by, such as their sharpness.
+@dataclass(frozen=True)
+class Match:
+    """Which ID images each OOD image of a set is compared with.
+
+    Attributes:
+        id_covariate, ood_covariate: float (n,) and (m,), the number that images are matched by.
     """
-    order = np.argsort(id_covariate, kind="stable")
-    around = min(AROUND, len(id_scores))
-    windows = np.lib.stride_tricks.sliding_window_view(id_scores[order], around)
-    middles = np.searchsorted(id_covariate[order], ood_covariate)
-    beside = windows[np.clip(middles - around // 2, 0, len(windows) - 1)]
-    return float(100 * np.mean((beside < ood_scores[:, None]) + (beside == ood_scores[:, None]) / 2))
+
+    id_covariate: np.ndarray
+    ood_covariate: np.ndarray
+
+    @cached_property
+    def _around(self) -> tuple[np.ndarray, np.ndarray]:
+        """OOD images, int (k,), and the ID images around each in the order of the covariate, int (k, AROUND)."""
+        order = np.argsort(self.id_covariate, kind="stable")
+        if len(order) < AROUND:
+            return np.empty(0, int), np.empty((0, AROUND), int)
+        first, last = (
+            np.searchsorted(self.id_covariate[order], self.ood_covariate, side) for side in ("left", "right")
+        )
+        starts = np.clip((first + last) // 2 - AROUND // 2, 0, len(order) - AROUND)
+        beside = np.lib.stride_tricks.sliding_window_view(order, AROUND)[starts]
+        away = np.abs(self.id_covariate[beside] - self.ood_covariate[:, None]).max(axis=1)
+        matched = np.flatnonzero(away <= CALIPER * self.id_covariate.std())
+        return matched, beside[matched]
+
+    @property
+    def share(self) -> float:
+        """Of the OOD images that are matched, 0..1."""
+        return len(self._around[0]) / len(self.ood_covariate)
+
+    @property
+    def own(self) -> float:
+        """AUROC of the covariate itself over the pairs in percent, about 50 where they are alike; NaN without pairs."""
+        return self.auroc(self.id_covariate[None], self.ood_covariate[None])[0] if self.share else float("nan")
+
+    @property
+    def holds(self) -> bool:
+        """Enough OOD images are matched, and the covariate does not separate the pairs."""
+        enough = len(self._around[0]) >= FEWEST and self.share >= SMALLEST_SHARE
+        return enough and abs(self.own - 50) <= BALANCED
+
+    def _won(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> np.ndarray:
+        matched, beside = self._around
+        return share_won(ood_scores[:, matched, None], id_scores[:, beside])
+
+    def auroc(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> np.ndarray:
+        """AUROC in percent over the pairs, (seeds,), of scores (seeds, n) and (seeds, m), larger for OOD."""
+        return 100 * self._won(id_scores, ood_scores).mean(axis=(1, 2))
+
+    def images_variance(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
+        """Variance of the mean AUROC over seeds that the images cause in all of them alike, see `intervals`.
+
+        By the infinitesimal jackknife: the sum of the squares of what each image moves the AUROC by.
+        """
+        beside = self._around[1]
+        moved = self._won(id_scores, ood_scores)
+        moved = 100 * (moved - moved.mean(axis=(1, 2), keepdims=True)) / beside.size
+        by_id = [np.bincount(beside.ravel(), own.ravel(), id_scores.shape[1]) for own in moved]
+        influence = np.concatenate([moved.sum(axis=2), by_id], axis=1)
+        covariance, seeds = influence @ influence.T, len(influence)
+        if seeds == 1:
+            return float(covariance.item())
+        return max(0.0, float(covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1)))
+
+
+def matches(sharp: Mapping[str, pd.Series]) -> dict[str, Match]:
+    """The OOD sets, matched with `test`; of sharpness by key."""
+    own = {name: values.sort_index().to_numpy() for name, values in sharp.items()}
+    return {name: Match(own["test"], values) for name, values in own.items() if name != "test"}
 
 
 def at_equal_sharpness(
-    scores: pd.DataFrame, detector: str, sharp: Mapping[str, pd.Series]
+    scores: pd.DataFrame, detector: str, matched: Mapping[str, Match]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """recipe -> near, far -> {mean, std} over seeds of the AUROC at equal sharpness, the unweighted mean over sets.
+    """recipe -> set -> {value, low, high}: mean over seeds of the AUROC at equal sharpness in %, 95 % interval.
 
     Args:
         scores: one row per image, see `summaries.NAMES`.
-        sharp: set -> sharpness by key, of `test` and of every OOD test set.
+        matched: of `matches`; sets that do not hold have no value.
     """
-    found: dict[str, dict[str, list[float]]] = {}
-    for (recipe, _), model in scores.groupby(["recipe", "seed"], sort=False, observed=True):
-        sets = {str(name): own for name, own in model.groupby("set", sort=False, observed=True) if name in sharp}
-        numbers = {name: sharp[name].loc[own["key"]].to_numpy() for name, own in sets.items()}
-        values = {name: own[detector].to_numpy() for name, own in sets.items()}
-        for role in OOD_ROLES["test"]:
-            names = [name for name, own in sets.items() if own["role"].iloc[0] == role]
-            aurocs = [matched_auroc(values["test"], values[name], numbers["test"], numbers[name]) for name in names]
-            if aurocs:
-                found.setdefault(str(recipe), {}).setdefault(role, []).append(float(np.mean(aurocs)))
-    return {recipe: {role: spread(pd.Series(own)) for role, own in groups.items()} for recipe, groups in found.items()}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for recipe, model in scores.groupby("recipe", sort=False, observed=True):
+        by_set = {
+            str(name): own.pivot(index="seed", columns="key", values=detector).to_numpy()  # keys in order
+            for name, own in model.groupby("set", sort=False, observed=True)
+            if name == "test" or name in matched
+        }
+        held = {name: own for name, own in matched.items() if own.holds}
+        found[str(recipe)] = {name: _with_interval(own, by_set["test"], by_set[name]) for name, own in held.items()}
+    return found
+
+
+def _with_interval(match: Match, id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]:
+    by_seed = match.auroc(id_scores, ood_scores)
+    half = half_width(by_seed, np.array(match.images_variance(id_scores, ood_scores)))
+    smaller = min(id_scores.shape[1], round(match.share * ood_scores.shape[1]))
+    low, high = bounded(by_seed.mean(), half, np.array(smaller))
+    return {"value": float(by_seed.mean()), "low": float(low), "high": float(high)}

@@ -54,7 +54,7 @@ def test_the_variance_of_the_images_is_what_all_units_share() -> None:
 @given(st.floats(0, 100), st.floats(0, 200), st.integers(1, 5000))
 def test_the_interval_of_a_percentage_is_one(value: float, half: float, images: int) -> None:
     low, high = bounded(np.array(value), np.array(half), np.array(images))
-    assert 0 <= low < high <= 100
+    assert 0 <= low <= value <= high <= 100 and low < high
 
 
 def test_in_the_middle_of_large_sets_it_is_the_plain_interval() -> None:
