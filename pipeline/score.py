@@ -6,6 +6,7 @@ metrics/{scores,seeds,differences,intervals}.parquet, metrics/{roc,pr}.csv.
 Why: by OpenOOD's definitions, in seconds and without a network: a changed detector or metric costs no inference.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import outputs
+from pipeline.artifacts.outputs import OutputFile
 from pipeline.evaluation import summaries
 from pipeline.evaluation.alarms import of_results
 from pipeline.evaluation.curves import curves
-from pipeline.evaluation.scoring import score_model
+from pipeline.evaluation.scoring import Options, score_model
 from pipeline.evaluation.statistics import differences
 from pipeline.runtime.console import log, track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import METRICS_DIR, OUTPUTS
-from pipeline.settings import params
+from pipeline.settings import openood, params
 from pipeline.settings.methods import bases
 from pipeline.settings.recipes import Recipes
 from pipeline.settings.score import ScoreSettings
@@ -75,13 +77,28 @@ def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, P
     return sorted(found, key=lambda model: (order[model[0]], model[1]))
 
 
+def with_grids(detectors: Options, benchmark: str, files: Mapping[str, OutputFile]) -> Options:
+    """Detectors without arguments of their own search OpenOOD's, where the benchmark is one of OpenOOD's."""
+    if "train" not in files or not any(openood.uses_grid(benchmark, *item) for item in detectors.items()):
+        return detectors
+    some = next(files["train"].batches())
+    width = some.logits.shape[1] if some.features is None else some.features.shape[1]
+    return {
+        name: openood.grid(name, len(files["train"]), width, some.logits.shape[1])
+        if openood.uses_grid(benchmark, name, options)
+        else options
+        for name, options in detectors.items()
+    }
+
+
 def collect(
-    models: list[tuple[str, int, Path]], detectors: dict[str, Any], theirs: bool
+    models: list[tuple[str, int, Path]], detectors: Options, theirs: bool, benchmark: str
 ) -> tuple[Frames, dict[str, Any]]:
     """Scores of every image and ID accuracies of every model; and the arguments chosen, detector -> recipe -> seeds.
 
     Args:
         theirs: the outputs were made elsewhere, so that the columns that are taken for scores are named.
+        benchmark: of `prepare`.
     """
     scores, accuracies = [], []
     chosen: dict[str, Any] = {}
@@ -89,7 +106,8 @@ def collect(
     for recipe, seed, folder in track(models, "score", len(models)):
         files = outputs.find(folder)
         given.update(files["test"].score_names)
-        scored = score_model(files, outputs.load_head(folder), detectors)
+        pooled = benchmark in openood.BENCHMARKS
+        scored = score_model(files, outputs.load_head(folder), with_grids(detectors, benchmark, files), pooled)
         own: dict[str, Any] = {"recipe": recipe, "seed": seed}
         scores.append(scored.scores.assign(**own)[[*summaries.NAMES, *summaries.detectors_of(scored.scores)]])
         accuracies += [own | {"split": split, "accuracy": value} for split, value in scored.accuracy.items()]
@@ -119,19 +137,23 @@ def compare(scores: pd.DataFrame, times: int) -> Frames:
     return {"differences": pd.concat(pairs, ignore_index=True), "intervals": pd.concat(own, ignore_index=True)}
 
 
-def evaluate(folder: Path, recipes: Recipes | None, settings: ScoreSettings, target: Path) -> dict[str, Any]:
+def evaluate(
+    folder: Path, recipes: Recipes | None, settings: ScoreSettings, target: Path, benchmark: str = "folder"
+) -> dict[str, Any]:
     """Score the models of a folder of outputs and write every table to another; returns the JSON tables by name.
 
     Args:
         recipes: of params.yaml; None where the outputs were made elsewhere.
+        benchmark: of `prepare`, whose grids detectors without arguments search.
     """
     models = models_of(folder, None if recipes is None else list(recipes))
-    frames, chosen = collect(models, settings.detectors, theirs=recipes is None)
+    frames, chosen = collect(models, settings.detectors, recipes is None, benchmark)
     scores, accuracies, names = frames["scores"], frames["accuracies"], list(chosen)
     measured = summaries.measure(scores)
     validation = summaries.summarise(measured, accuracies, names, "val")
     bounds = [name for name, recipe in (recipes or {}).items() if "oracle" in bases(recipe.auxiliary)]
-    choice = summaries.choose_detector(validation, names, bounds) | {"arguments": chosen}
+    published = [name for name, options in settings.detectors.items() if openood.uses_grid(benchmark, name, options)]
+    choice = summaries.choose_detector(validation, names, bounds) | {"arguments": chosen, "openood_grids": published}
     summary, shortcuts = summaries.summarise(measured, accuracies, names, "test"), summaries.flagged_decoded(scores)
     tables = {
         "headline": summaries.headline(summary, shortcuts, choice["detector"]),
@@ -188,5 +210,8 @@ def score_external(folder: Path, target: Path, names: list[str] | None, force: b
 
 
 def main() -> None:
-    tables = evaluate(OUTPUTS, params.read("recipes", Recipes), params.read("score", ScoreSettings), METRICS_DIR)
+    benchmark = params.read("prepare.benchmark", str)
+    tables = evaluate(
+        OUTPUTS, params.read("recipes", Recipes), params.read("score", ScoreSettings), METRICS_DIR, benchmark
+    )
     log_results(tables["summary"], [tables["choice"]["detector"]])

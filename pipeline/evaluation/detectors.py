@@ -41,6 +41,15 @@ def classify(head: "Head") -> Callable[["Tensor"], "Tensor"]:
     return lambda features: features.flatten(1) @ head.weight.T + head.bias
 
 
+def linear(head: "Head") -> Any:
+    """The last layer as a module."""
+    from torch import nn
+
+    layer = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    layer.weight.data, layer.bias.data = head.weight, head.bias
+    return layer
+
+
 class MaxCosine:
     """Negative largest cosine of a feature and a class weight: the score of angular heads, which pytorch-ood lacks."""
 
@@ -65,6 +74,10 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "rmd": lambda head, **options: exact().Mahalanobis(relative=True, **options),
     "rmd++": lambda head, **options: exact().Mahalanobis(relative=True, normalised=True, **options),
     "vim": lambda head, **options: library().ViM(None, w=head.weight, b=head.bias, **options),
+    "klm": lambda head, **options: exact().KLMatching(**options),
+    "fdbd": lambda head, **options: library().fDBD(None, linear(head), **options),
+    "nci": lambda head, **options: library().NCI(None, linear(head), **options),
+    "nnguide": lambda head, **options: library().NNGuide(None, classify(head), **options),
     "max-cosine": lambda head, **options: MaxCosine(head.weight, **options),
     "she": lambda head, **options: library().SHE(None, classify(head), **options),
     "dice": lambda head, **options: library().DICE(None, head.weight, head.bias, **options),
@@ -72,7 +85,7 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "ash-b": lambda head, **options: library().ASH(None, classify(head), variant="ash-b", **options),
     "scale": lambda head, **options: library().SCALE(None, classify(head), **options),
 }
-NEEDS_HEAD = ("vim", "max-cosine", "she", "dice", "react", "ash-b", "scale")
+NEEDS_HEAD = ("vim", "fdbd", "nci", "nnguide", "max-cosine", "she", "dice", "react", "ash-b", "scale")
 
 
 def as_maps(features: "Tensor") -> "Tensor":

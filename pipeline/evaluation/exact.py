@@ -1,7 +1,8 @@
 """Detectors whose formulas pytorch-ood 0.4 misses on some inputs, exactly. A score is larger for OOD.
 
 Its GEN clamps probabilities at 1e-7, its temperature is not the minimiser of the loss, and its Mahalanobis distance
-adds a ridge to a covariance that is not divided, so that units that are silent on the training images decide.
+adds a ridge to a covariance that is not divided, so that units that are silent on the training images decide. Its
+KL matching is infinite where a softmax saturates.
 """
 
 import math
@@ -60,6 +61,28 @@ class Temperature:
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Scores (n,) of logits (n, C)."""
         return -(logits.double() / self.temperature).softmax(dim=1).amax(dim=1)
+
+
+class KLMatching:
+    """Least Kullback-Leibler divergence to the mean posterior of a predicted class (Hendrycks et al. 2022, section 3).
+
+    In log space: a posterior that is 0 by rounding has a logarithm all the same. Fitted on validation outputs, as in
+    the paper.
+    """
+
+    requires_fit = True
+
+    def fit_logits(self, logits: Tensor, labels: Tensor) -> None:
+        """Mean posteriors of the classes that logits (n, C) predict; the labels are not looked at."""
+        log_p, predicted = logits.double().log_softmax(dim=1), logits.argmax(dim=1)
+        members = [log_p[predicted == label] for label in predicted.unique()]
+        self.log_means = torch.stack([own.logsumexp(dim=0) - math.log(len(own)) for own in members])
+
+    def predict_logits(self, logits: Tensor) -> Tensor:
+        """Scores (n,) of logits (n, C)."""
+        log_p = logits.double().log_softmax(dim=1)
+        p = log_p.exp()
+        return (p * log_p).sum(dim=1) - (p @ self.log_means.T).amax(dim=1)
 
 
 class Mahalanobis:

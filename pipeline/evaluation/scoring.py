@@ -86,8 +86,13 @@ def _piece(file: OutputFile, outputs: Outputs, scorers: Mapping[str, Scorer], cl
     return pd.DataFrame(columns)
 
 
-def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) -> dict[str, str]:
-    """Of each detector the arguments with the best mean AUROC over the validation groups, as OpenOOD's search does.
+def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile], pooled: bool = False) -> dict[str, str]:
+    """Of each detector the arguments with the best mean AUROC over the validation groups.
+
+    Args:
+        candidates: scorers by detector and arguments.
+        files: of the model, by set.
+        pooled: the best AUROC over all OOD validation images in one set, as OpenOOD's search has it.
 
     Raises:
         UserError: there are several, and no OOD validation set to choose by.
@@ -102,11 +107,10 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile]) ->
         raise UserError(f"score.detectors.{detector_of(next(iter(several)))}: {NO_CHOICE}")
     classes = _classes(files)
     id_scores = _scores(files["val"], several, classes)
-    areas = [
-        pd.DataFrame([_areas(id_scores, _scores(file, several, classes), list(several)) for file in group]).mean()
-        for group in groups
-        if group
-    ]
+    sets = [[_scores(file, several, classes) for file in group] for group in groups if group]
+    if pooled:
+        sets = [[pd.concat([scores for group in sets for scores in group])]]
+    areas = [pd.DataFrame([_areas(id_scores, scores, list(several)) for scores in group]).mean() for group in sets]
     means = pd.concat(areas, axis=1).mean(axis=1)
     return {name: str(means[keys].idxmax()) if len(keys) > 1 else keys[0] for name, keys in of.items()}
 
@@ -115,20 +119,21 @@ def _areas(id_scores: pd.DataFrame, ood_scores: pd.DataFrame, names: list[str]) 
     return {name: ood_metrics(id_scores[name].to_numpy(), ood_scores[name].to_numpy())["auroc"] for name in names}
 
 
-def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: Options) -> Scored:
+def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: Options, pooled: bool = False) -> Scored:
     """Score every set of a model but the training set.
 
     Args:
         files: of the model, by set, with at least `test`.
         head: its last layer, where detectors need it.
         detectors: name -> arguments; a list of values is a choice to be made on validation sets.
+        pooled: see `choose`.
 
     Raises:
         UserError: files of different numbers of classes, what a detector needs is not there, or scores are not finite,
             or all the same on ID images.
     """
     candidates = _candidates(files, head, detectors)
-    chosen = choose(candidates, files)
+    chosen = choose(candidates, files, pooled)
     names = list(chosen)
     scorers = {name: candidates[chosen[name]] for name in names}
     classes = _classes(files)

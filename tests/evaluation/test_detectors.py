@@ -1,5 +1,7 @@
 """Detectors on cached outputs against closed forms and scikit-learn: larger is more OOD."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,72 @@ def test_she_is_the_product_with_the_mean_of_the_class(head: Head) -> None:
     means = torch.stack([train.features[right & (train.labels == label)].mean(dim=0) for label in range(3)])
     expected = -(test.features * means[test.logits.argmax(dim=1)]).sum(dim=1)
     np.testing.assert_allclose(fit("she", {}, train, test, head)(test), expected.numpy(), rtol=1e-4)
+
+
+HOSTILE = {
+    "plain": (10, 1.0, 0),
+    "huge": (10, 1e3, 0),
+    "tiny": (10, 1e-3, 0),
+    "silent": (10, 1.0, 12),
+    "wide": (1000, 1.0, 0),
+}
+
+
+def hostile(classes: int, scale: float, silent: int, images: int, seed: int) -> tuple[Outputs, Head]:
+    """Features of many classes, of any scale, with units that are 0 on every image."""
+    generator = torch.Generator().manual_seed(7)
+    weight, bias = torch.randn(classes, 20, generator=generator), torch.randn(classes, generator=generator)
+    labels = torch.arange(images) % classes
+    noise = torch.randn(images, 20, generator=torch.Generator().manual_seed(seed))
+    features = scale * (weight[labels] + noise).relu()
+    features[:, 20 - silent :] = 0
+    logits = features @ weight.T + bias
+    return Outputs([str(i) for i in range(images)], labels, logits, features), Head(weight, bias)
+
+
+def fast_decision_boundary_distance(train: np.ndarray, test: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Liu & Qin 2024, equation 6, over the distance to the training mean; negated."""
+    scores = []
+    for z in test:
+        logits = w @ z + b
+        best = int(logits.argmax())
+        others = [c for c in range(len(w)) if c != best]
+        distances = [(logits[best] - logits[c]) / np.linalg.norm(w[best] - w[c]) for c in others]
+        scores.append(-np.mean(distances) / np.linalg.norm(z - train.mean(axis=0)))
+    return np.array(scores)
+
+
+def neural_collapse_inspired(train: np.ndarray, test: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Liu & Qin 2025, equations 6 and 7, with alpha 0.001; negated."""
+    predicted = w[(test @ w.T + b).argmax(axis=1)]
+    centred = test - train.mean(axis=0)
+    proximity = (centred * predicted).sum(axis=1) / np.linalg.norm(centred, axis=1)
+    return -(proximity + 0.001 * np.abs(test).sum(axis=1))
+
+
+def nearest_neighbour_guidance(train: np.ndarray, test: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Park et al. 2023, equation 4, with k of 7; negated."""
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (train, test)]
+    sizes = [logsumexp(part @ w.T + b, axis=1) for part in (train, test)]
+    guidance = np.sort(unit[1] @ (unit[0] * sizes[0][:, None]).T, axis=1)[:, -7:].mean(axis=1)
+    return -guidance * sizes[1]
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize(
+    ("name", "options", "formula"),
+    [
+        ("fdbd", {}, fast_decision_boundary_distance),
+        ("nci", {"alpha": 0.001}, neural_collapse_inspired),
+        ("nnguide", {"k": 7}, nearest_neighbour_guidance),
+    ],
+)
+def test_newer_detectors_by_their_papers_formulas(
+    case: str, name: str, options: dict[str, float], formula: Callable[..., np.ndarray]
+) -> None:
+    train, head = hostile(*HOSTILE[case], images=400, seed=1)
+    test, _ = hostile(*HOSTILE[case], images=30, seed=2)
+    arrays = (own.double().numpy() for own in (train.features, test.features, head.weight, head.bias))
+    expected = formula(*arrays)
+    found = fit(name, options, train, train, head)(test)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6 * np.abs(expected).max())

@@ -7,7 +7,7 @@ import torch
 from scipy.special import log_softmax
 from sklearn.covariance import EmpiricalCovariance
 
-from pipeline.evaluation.exact import Gen, Mahalanobis, Temperature
+from pipeline.evaluation.exact import Gen, KLMatching, Mahalanobis, Temperature
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -119,3 +119,31 @@ def test_one_class_and_labels_with_gaps() -> None:
     plain = Mahalanobis()
     plain.fit_features(train, labels)
     assert torch.equal(gaps.predict_features(test), plain.predict_features(test))
+
+
+def divergence(logits: list[float], means: list[list[mpmath.mpf]]) -> float:
+    """The least Kullback-Leibler divergence, with 400 digits."""
+    p = posterior(logits)
+    return float(min(mpmath.fsum(a * mpmath.log(a / b) for a, b in zip(p, mean, strict=True)) for mean in means))
+
+
+def posterior(logits: list[float]) -> list[mpmath.mpf]:
+    weights = [mpmath.exp(mpmath.mpf(value)) for value in logits]
+    total = mpmath.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+@pytest.mark.parametrize(("classes", "images"), [(1, 5), (3, 30), (100, 60)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 300.0])
+def test_kl_matching_at_any_scale(classes: int, images: int, scale: float) -> None:
+    fitted = scale * torch.randn(images, classes, generator=generator(1))
+    logits = scale * torch.randn(4, classes, generator=generator(2))
+    found = KLMatching()
+    found.fit_logits(fitted, torch.zeros(images))
+    with mpmath.workdps(400):
+        by_class: dict[int, list[list[mpmath.mpf]]] = {}
+        for row in fitted.double().tolist():
+            by_class.setdefault(int(np.argmax(row)), []).append(posterior(row))
+        means = [[mpmath.fsum(column) / len(own) for column in zip(*own, strict=True)] for own in by_class.values()]
+        expected = [divergence(row, means) for row in logits.double().tolist()]
+    np.testing.assert_allclose(found.predict_logits(logits), expected, rtol=1e-7, atol=1e-12)

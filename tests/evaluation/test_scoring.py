@@ -17,6 +17,7 @@ from pipeline.artifacts.roles import Role
 from pipeline.evaluation.metrics import accuracy_percent
 from pipeline.evaluation.scoring import score_model
 from pipeline.runtime.errors import UserError
+from pipeline.score import with_grids
 
 SETS: dict[str, tuple[Role, int, float]] = {  # name -> role, images, distance from ID
     "train": ("id", 300, 0), "val": ("id", 90, 0), "test": ("id", 120, 0), "moon": ("near", 60, 1.5),
@@ -101,6 +102,27 @@ def test_arguments_are_chosen_on_validation_sets_and_never_on_test_sets(model: P
         own = {"odin(eps=0.1)": np.arange(5.0)}
         outputs.write(path, [Outputs(list("abcde"), torch.full((5,), -1), features[:, :3], features, own)])
     assert score_model(outputs.find(model), outputs.load_head(model), choices).chosen["knn"] == scored.chosen["knn"]
+
+
+def test_a_pooled_choice_is_by_all_validation_outliers_in_one_set(model: Path) -> None:
+    ks = [1, 5, 50, 250]
+
+    def area(k: int) -> float:
+        own = score_model(outputs.find(model), None, {"knn": {"k": k}}).scores
+        known, parts = own.loc[own["set"] == "val", "knn"], own.loc[own["set"].isin(["hill", "sea"]), "knn"]
+        return float(roc_auc_score([0] * len(known) + [1] * len(parts), [*known, *parts]))
+
+    chosen = score_model(outputs.find(model), None, {"knn": {"k": ks}}, pooled=True).chosen
+    assert chosen["knn"] == f"knn(k={max(ks, key=area)})"
+
+
+def test_openood_s_grid_is_searched_where_no_argument_is_named(model: Path) -> None:
+    files = outputs.find(model)
+    detectors = {"knn": {}, "gen": {"gamma": 0.3}, "msp": {}}
+    assert with_grids(detectors, "folder", files) is detectors
+    found = with_grids(detectors, "cifar10", files)
+    assert found == {"knn": {"k": [50, 100, 200]}, "gen": {"gamma": 0.3}, "msp": {}}  # of 300 training images
+    assert score_model(files, None, found, pooled=True).chosen["knn"] in {f"knn(k={k})" for k in (50, 100, 200)}
 
 
 def test_a_choice_without_validation_sets_is_refused(model: Path) -> None:
