@@ -152,7 +152,8 @@ def partner_bank(selection: Selection, teacher: Classifier, batch: int) -> Partn
     raw_latents, parents = selection.latents()
     embeddings = predict(teacher, whole(selection)[0], batch)[1]
     device = pick_device()
-    return PartnerBank(outlier_vectors(raw_latents, embeddings).to(device), parents.to(device), len(teacher.classes))
+    vectors = outlier_vectors(raw_latents, embeddings).to(device)
+    return PartnerBank(vectors, parents.to(device), len(teacher.classes), embeddings.to(device))
 
 
 def train(one: Training, common: TrainingInputs) -> Classifier:

@@ -2,12 +2,17 @@
 
 OAL adds an upper bound of the mutual information between outlier vectors and ID features to its loss. Its released
 code pairs the two at random, which makes the information 0 by construction and the term's expected gradient 0, and
-never fits the network that the bound needs. Here both are mended: an ID image is paired with an outlier made from its
-own class, so that the two depend on each other, and the estimator is fitted in steps of its own, on features that it
-may not move.
+never fits the network that the bound needs. Here the estimator is fitted in steps of its own, on features that it may
+not move, and an ID image is paired with an outlier of its own class.
+
+Any outlier of the class will not do: all that such pairs share is the class, so the term takes class means out of the
+features, against the cross-entropy. Therefore an image is paired with one of the outliers of its class that the teacher
+finds most like it, and class means are removed from both sides: what is left is information within the class, and the
+term's gradient on the features sums to zero over each class.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +25,7 @@ from pipeline.settings.recipes import Micl
 
 WIDTH = 128  # of the estimators' hidden layers
 SIDE = 8  # latents are averaged down to this height and width
+NEAREST = 5  # outliers of its class that an ID image may be paired with
 
 
 def outlier_vectors(raw_latents: Tensor, embeddings: Tensor) -> Tensor:
@@ -92,9 +98,11 @@ class PartnerBank:
         vectors: float (n, d), standardised here.
         parents: int64 (n, 2): the classes each was made from, twice the same or -1 where there is none; at least one
             vector has one.
+        embeddings: float (n, f), the teacher's features of the outliers.
     """
 
-    def __init__(self, vectors: Tensor, parents: Tensor, classes: int):
+    def __init__(self, vectors: Tensor, parents: Tensor, classes: int, embeddings: Tensor):
+        self.embeddings = embeddings
         self.vectors = (vectors - vectors.mean(dim=0)) / vectors.std(dim=0).clamp_min(1e-6)
         rows = [(parents == label).any(dim=1).nonzero().squeeze(1) for label in range(classes)]
         self.counts = torch.tensor([len(own) for own in rows], device=vectors.device)
@@ -110,6 +118,31 @@ class PartnerBank:
         random = torch.rand(len(labels)).to(labels.device)  # of the CPU's generator, which a checkpoint keeps
         offset = (random * counts).long().minimum(counts - 1)
         return self.vectors[self.rows[self.starts[labels] + offset]]
+
+    def alike(self, labels: Tensor, embeddings: Tensor) -> Tensor:
+        """For each image a random one of the `NEAREST` outliers of its class to the teacher: float (m, d).
+
+        Args:
+            labels: (m,), of classes that have outliers.
+            embeddings: the teacher's features of the images, (m, f).
+        """
+        chosen = torch.empty_like(labels)
+        ranks = torch.rand(len(labels)).to(labels.device)
+        for label in labels.unique():
+            own = labels == label
+            rows = self.rows[self.starts[label] : self.starts[label] + self.counts[label]]
+            near = torch.cdist(embeddings[own], self.embeddings[rows])
+            near = near.topk(min(NEAREST, len(rows)), largest=False).indices
+            rank = (ranks[own] * near.shape[1]).long().clamp_max(near.shape[1] - 1)
+            chosen[own] = rows[near.gather(1, rank[:, None]).squeeze(1)]
+        return self.vectors[chosen]
+
+
+def without_class_means(values: Tensor, labels: Tensor) -> Tensor:
+    """Values (n, d) less the mean of those of their class, (n,) labels; a gradient on them sums to 0 in each class."""
+    _, places = labels.unique(return_inverse=True)
+    one_hot = functional.one_hot(places).to(values.dtype)
+    return values - one_hot @ (one_hot.T @ values / one_hot.sum(dim=0)[:, None])
 
 
 class MiclTerm:
@@ -130,17 +163,34 @@ class MiclTerm:
         features, paired = step.features[step.is_id], self.bank.has_partner(step.labels)
         labels = step.labels[paired]
         with torch.autocast(features.device.type, enabled=False):
-            directions = functional.normalize(features[paired].float()) * math.sqrt(features.shape[1])
+            directions = self._directions(features[paired].float(), labels)
+            draw = self._partners(step, labels, paired)
             for _ in range(self.settings.fitting_steps):
-                self._fit(labels, directions.detach())
+                self._fit(draw(), directions.detach())
             self.estimator.requires_grad_(False)
-            information = self.estimator.information(self.bank.partners(labels), directions)
+            information = self.estimator.information(draw(), directions)
             self.estimator.requires_grad_(True)
         return information
 
-    def _fit(self, labels: Tensor, directions: Tensor) -> None:
+    @property
+    def _within_class(self) -> bool:
+        return self.settings.pairing == "within-class"
+
+    def _directions(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Of length sqrt(width), so that the term cannot be lowered by shrinking features."""
+        features = without_class_means(features, labels) if self._within_class else features
+        return functional.normalize(features) * math.sqrt(features.shape[1])
+
+    def _partners(self, step: Step, labels: Tensor, paired: Tensor) -> Callable[[], Tensor]:
+        """What draws an outlier vector for each of the images that have one."""
+        if not self._within_class:
+            return lambda: self.bank.partners(labels)
+        embeddings = step.taught[1][paired]
+        return lambda: without_class_means(self.bank.alike(labels, embeddings), labels)
+
+    def _fit(self, partners: Tensor, directions: Tensor) -> None:
         self.optimizer.zero_grad()
-        self.estimator.fitting_loss(self.bank.partners(labels), directions).backward()
+        self.estimator.fitting_loss(partners, directions).backward()
         for parameter in self.estimator.parameters():  # one estimator, whatever number of processes
             parameter.grad = average(parameter.grad)
         self.optimizer.step()

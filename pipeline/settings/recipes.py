@@ -38,9 +38,15 @@ class FeatureDistillation(Section):
 
 
 class Micl(Section):
-    """Mutual information between ID features and outliers (OAL): its weight, the estimator and how it is fitted."""
+    """Mutual information between ID features and outliers (OAL): its weight, the estimator and how it is fitted.
+
+    Attributes:
+        pairing: the outlier of its class that an ID image is paired with: one like it, both without their class means
+            (`within-class`), or any one, which opposes classification (`class`).
+    """
 
     weight: PositiveFloat
+    pairing: Literal["within-class", "class"] = "within-class"
     estimator: Literal["club", "infonce"]
     fitting_steps: PositiveInt
     learning_rate: PositiveFloat

@@ -75,7 +75,7 @@ class Toy:
             self.loaders.append(loader(self.settings, InPieces(outliers(), torch.full((64,), -1)), 12))
         torch.manual_seed(9)
         teacher = Classifier("wrn-10-1", {"kind": "linear"}, known.classes, 16, 1, [0.5], [0.5]).eval()
-        bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 2, 2)
+        bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 2, 2, torch.randn(20, 64))
         self.model = build_classifier(
             self.settings, seed, terms.head.model_dump(), self.loaders[0], known.classes, Preprocessing(16)
         )

@@ -8,7 +8,14 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.classifier.micl import Club, InfoNCE, MiclTerm, PartnerBank, outlier_vectors
+from pipeline.classifier.micl import (
+    Club,
+    InfoNCE,
+    MiclTerm,
+    PartnerBank,
+    outlier_vectors,
+    without_class_means,
+)
 from pipeline.classifier.terms import Context, Step
 from pipeline.settings.recipes import Micl
 from pipeline.training.loaders import Batch
@@ -81,25 +88,26 @@ def coupled(classes: int = 3, n: int = 600) -> tuple[PartnerBank, Tensor, Tensor
     places = 3 * torch.randn(2, classes, 6, generator=generator)
     vectors = places[0][labels] + torch.randn(n, 6, generator=generator)
     features = places[1][labels] + torch.randn(n, 6, generator=generator)
-    return PartnerBank(vectors, labels[:, None].repeat(1, 2), classes), features, labels
+    return PartnerBank(vectors, labels[:, None].repeat(1, 2), classes, vectors), features, labels
 
 
-def settings(estimator: str, steps: int = 50) -> Micl:
-    return Micl.model_validate({"weight": 1.0, "estimator": estimator, "fitting_steps": steps, "learning_rate": 0.003})
+def settings(estimator: str, steps: int = 50, pairing: str = "class") -> Micl:
+    own = {"weight": 1.0, "estimator": estimator, "fitting_steps": steps, "learning_rate": 0.003, "pairing": pairing}
+    return Micl.model_validate(own)
 
 
-def step(features: Tensor, labels: Tensor) -> Step:
-    """A step of ID images of these features."""
+def step(features: Tensor, labels: Tensor, taught: Tensor | None = None) -> Step:
+    """A step of ID images of these features, and of the teacher's features."""
     nothing = torch.zeros(len(labels), 1)
-    return Step(Batch(nothing, labels), nothing, features, None)
+    return Step(Batch(nothing, labels), nothing, features, lambda images: (nothing, taught))
 
 
-def gradients(term: MiclTerm, features: Tensor, labels: Tensor, draws: int) -> Tensor:
+def gradients(term: MiclTerm, features: Tensor, labels: Tensor, draws: int, taught: Tensor | None = None) -> Tensor:
     """The term's gradient on the features for each of many pairings, (draws, n)."""
     found = []
     for _ in range(draws):
         leaf = features.clone().requires_grad_()
-        term(step(leaf, labels)).backward()
+        term(step(leaf, labels, taught)).backward()
         found.append(leaf.grad.flatten())
     return torch.stack(found)
 
@@ -151,6 +159,74 @@ def test_minimising_clubs_bound_takes_information_away() -> None:
     assert told(moved) < 0.75
 
 
+def photographs(n: int = 600) -> tuple[PartnerBank, Tensor, Tensor, Tensor]:
+    """Images of three classes with a look of their own (two numbers), which outliers of the class share.
+
+    The bank, the student's features, labels, and the teacher's features.
+    """
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    looks = torch.randn(n, 2, generator=generator)
+    places = 3 * torch.randn(2, 3, 6, generator=generator)
+    taught = torch.cat([places[0][labels][:, :4], looks], dim=1)
+    vectors = taught + 0.2 * torch.randn(n, 6, generator=generator)
+    features = places[1][labels] + torch.nn.functional.pad(2 * looks, (0, 4))
+    features = features + 0.5 * torch.randn(n, 6, generator=generator)
+    return PartnerBank(vectors, labels[:, None].repeat(1, 2), 3, vectors), features, labels, taught
+
+
+def of_cross_entropy(features: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of the cross-entropy of a linear classifier that is good, and not yet done."""
+    fitted = LogisticRegression(C=0.01).fit(features, labels)
+    leaf = features.clone().requires_grad_()
+    logits = leaf @ torch.tensor(fitted.coef_.T, dtype=torch.float32) + torch.tensor(fitted.intercept_).float()
+    torch.nn.functional.cross_entropy(logits, labels).backward()
+    return leaf.grad
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+
+
+def class_means(gradient: Tensor, labels: Tensor) -> Tensor:
+    return torch.stack([gradient[labels == label].mean(dim=0) for label in labels.unique()])
+
+
+def test_within_the_class_it_does_not_oppose_classification() -> None:
+    """Pairs by class move the class means against the cross-entropy; pairs within the class leave them alone."""
+    torch.manual_seed(0)
+    bank, features, labels, taught = photographs()
+    opposed, means = {}, {}
+    for pairing in ("class", "within-class"):
+        term = MiclTerm(settings("club", 500, pairing), Context(features.shape[1], bank=bank))
+        value = term(step(features, labels, taught))
+        assert float(value) > 0.3  # there is information to take away
+        term.settings = settings("club", 1, pairing)
+        found = gradients(term, features, labels, 40, taught).mean(dim=0).view_as(features)
+        opposed[pairing] = cosine(found, of_cross_entropy(features, labels))
+        means[pairing] = float(class_means(found, labels).norm() / found.norm() * math.sqrt(len(labels) / 3))
+    assert opposed["class"] < -0.3 and abs(opposed["within-class"]) < 0.1
+    assert means["class"] > 0.5 and means["within-class"] < 1e-5
+
+
+def test_partners_within_the_class_are_those_that_the_teacher_finds_alike() -> None:
+    vectors, parents = torch.arange(40.0)[:, None], (torch.arange(40) // 20)[:, None].repeat(1, 2)
+    bank = PartnerBank(vectors, parents, 2, vectors)
+    labels = torch.tensor([0, 1]).repeat(200)
+    found = bank.alike(labels, torch.tensor([[10.0], [38.9]]).repeat(200, 1))
+    rows = (found.squeeze(1)[:, None] == bank.vectors.squeeze(1)[None]).nonzero()[:, 1]
+    assert set(rows[labels == 0].tolist()) == {8, 9, 10, 11, 12}
+    assert set(rows[labels == 1].tolist()) == {35, 36, 37, 38, 39}
+
+
+def test_class_means_are_removed_whatever_the_labels() -> None:
+    values, labels = torch.randn(50, 3), torch.randint(0, 9, (50,)) * 7
+    found = without_class_means(values, labels)
+    for label in labels.unique():
+        own = values[labels == label]
+        torch.testing.assert_close(found[labels == label], own - own.mean(dim=0))
+
+
 def test_fitting_moves_the_estimator_and_never_the_features() -> None:
     bank, features, labels = coupled()
     term = MiclTerm(settings("club", 3), Context(features.shape[1], bank=bank))
@@ -168,7 +244,7 @@ def test_fitting_moves_the_estimator_and_never_the_features() -> None:
 
 def test_partners_share_the_class_and_come_from_all_of_it() -> None:
     vectors, parents = torch.arange(12.0)[:, None], torch.tensor([[0, 1]] * 4 + [[2, 2]] * 4 + [[-1, -1]] * 4)
-    bank = PartnerBank(vectors, parents, 4)
+    bank = PartnerBank(vectors, parents, 4, vectors)
     labels = torch.tensor([0, 1, 2, 3]).repeat(200)
     paired = bank.has_partner(labels)
     assert torch.equal(paired, labels != 3)
