@@ -1,7 +1,8 @@
 """Embedding outliers: boundary outliers of the teacher's feature space, whose latents a diffusion model draws.
 
-OAL (arXiv 2406.16525) as published. What lies at the edge of a class for a classifier need not lie there for an
-autoencoder; a diffusion model turns such features into latents that look like images.
+After OAL (arXiv 2406.16525), which does not decode them; docs/papers.md has the differences. What lies at the edge of a
+class for a classifier need not lie there for an autoencoder; a diffusion model turns such features into latents that
+look like images.
 """
 
 from collections.abc import Callable

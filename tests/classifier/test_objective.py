@@ -51,7 +51,7 @@ def test_every_term_is_there_by_itself_with_its_weight() -> None:
     model, teacher = classifier(), classifier()
     with torch.no_grad():
         teacher.head.weight.mul_(2)
-    bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 4, 4, torch.randn(20, 8))
+    bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 4, 4, torch.randn(20, 64))
     recipe = terms(
         outlier_exposure={"weight": 2.0, "temperature": 3.0},
         energy_regularization={"weight": 0.1, "margin_in": -9.0, "margin_out": -1.0},
