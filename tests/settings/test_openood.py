@@ -15,11 +15,11 @@ def test_values_that_a_model_does_not_allow_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "name", "options", "expected"),
+    ("images", "name", "options", "expected"),
     [
         ("cifar10", "knn", {}, True), ("cifar10", "knn", {"k": 5}, False), ("folder", "knn", {}, False),
         ("digits", "gen", {}, False), ("imagenet1k", "gen", {}, True), ("cifar10", "msp", {}, False),
     ],
 )  # fmt: skip
-def test_where_they_are_searched(benchmark: str, name: str, options: dict[str, int], expected: bool) -> None:
-    assert uses_grid(benchmark, name, options) == expected
+def test_where_they_are_searched(images: str, name: str, options: dict[str, int], expected: bool) -> None:
+    assert uses_grid(images, name, options) == expected
