@@ -79,7 +79,7 @@ def models_of(folder: Path, recipes: list[str] | None) -> list[tuple[str, int, P
 
 def with_grids(detectors: Options, benchmark: str, files: Mapping[str, OutputFile]) -> Options:
     """Detectors without arguments of their own search OpenOOD's, where the benchmark is one of OpenOOD's."""
-    if "train" not in files or not any(openood.uses_grid(benchmark, *item) for item in detectors.items()):
+    if "train" not in files or not openood.is_openood(benchmark):
         return detectors
     some = next(files["train"].batches())
     width = some.logits.shape[1] if some.features is None else some.features.shape[1]
@@ -106,8 +106,8 @@ def collect(
     for recipe, seed, folder in track(models, "score", len(models)):
         files = outputs.find(folder)
         given.update(files["test"].score_names)
-        pooled = benchmark in openood.BENCHMARKS
-        scored = score_model(files, outputs.load_head(folder), with_grids(detectors, benchmark, files), pooled)
+        own_detectors, pooled = with_grids(detectors, benchmark, files), openood.is_openood(benchmark)
+        scored = score_model(files, outputs.load_head(folder), own_detectors, pooled)
         own: dict[str, Any] = {"recipe": recipe, "seed": seed}
         scores.append(scored.scores.assign(**own)[[*summaries.NAMES, *summaries.detectors_of(scored.scores)]])
         accuracies += [own | {"split": split, "accuracy": value} for split, value in scored.accuracy.items()]

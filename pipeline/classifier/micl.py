@@ -114,28 +114,36 @@ class PartnerBank:
 
     def partners(self, labels: Tensor) -> Tensor:
         """A random outlier of the class of each label: float (m, d) for labels (m,) that all have one."""
-        counts = self.counts[labels]
-        random = torch.rand(len(labels)).to(labels.device)  # of the CPU's generator, which a checkpoint keeps
-        offset = (random * counts).long().minimum(counts - 1)
-        return self.vectors[self.rows[self.starts[labels] + offset]]
+        return self.vectors[self.rows[self.starts[labels] + random_below(self.counts[labels])]]
 
-    def alike(self, labels: Tensor, embeddings: Tensor) -> Tensor:
-        """For each image a random one of the `NEAREST` outliers of its class to the teacher: float (m, d).
+    def nearest(self, labels: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """The `NEAREST` outliers of its class to each image, for the teacher: rows int64 (m, NEAREST), and how many.
+
+        A class that has fewer leaves the rest of its rows at 0.
 
         Args:
             labels: (m,), of classes that have outliers.
             embeddings: the teacher's features of the images, (m, f).
         """
-        chosen = torch.empty_like(labels)
-        ranks = torch.rand(len(labels)).to(labels.device)
+        counts = self.counts[labels].clamp(max=NEAREST)
+        found = torch.zeros(len(labels), NEAREST, dtype=torch.int64, device=labels.device)
         for label in labels.unique():
             own = labels == label
             rows = self.rows[self.starts[label] : self.starts[label] + self.counts[label]]
-            near = torch.cdist(embeddings[own], self.embeddings[rows])
-            near = near.topk(min(NEAREST, len(rows)), largest=False).indices
-            rank = (ranks[own] * near.shape[1]).long().clamp_max(near.shape[1] - 1)
-            chosen[own] = rows[near.gather(1, rank[:, None]).squeeze(1)]
-        return self.vectors[chosen]
+            distances = torch.cdist(embeddings[own], self.embeddings[rows])
+            near = rows[distances.topk(min(NEAREST, len(rows)), largest=False).indices]
+            found[own] = functional.pad(near, (0, NEAREST - near.shape[1]))
+        return found, counts
+
+    def alike(self, nearest: Tensor, counts: Tensor) -> Tensor:
+        """For each image a random one of its nearest outliers, see `nearest`: float (m, d)."""
+        return self.vectors[nearest.gather(1, random_below(counts)[:, None]).squeeze(1)]
+
+
+def random_below(counts: Tensor) -> Tensor:
+    """A random index below each count, int64 (m,); of the CPU's generator, which a checkpoint keeps."""
+    random = torch.rand(len(counts)).to(counts.device)
+    return (random * counts).long().minimum(counts - 1)
 
 
 def without_class_means(values: Tensor, labels: Tensor) -> Tensor:
@@ -185,8 +193,8 @@ class MiclTerm:
         """What draws an outlier vector for each of the images that have one."""
         if not self._within_class:
             return lambda: self.bank.partners(labels)
-        embeddings = step.taught[1][paired]
-        return lambda: without_class_means(self.bank.alike(labels, embeddings), labels)
+        nearest = self.bank.nearest(labels, step.taught[1][paired])
+        return lambda: without_class_means(self.bank.alike(*nearest), labels)
 
     def _fit(self, partners: Tensor, directions: Tensor) -> None:
         self.optimizer.zero_grad()

@@ -45,7 +45,7 @@ def linear(head: "Head") -> Any:
     """The last layer as a module."""
     from torch import nn
 
-    layer = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    layer = nn.utils.skip_init(nn.Linear, head.weight.shape[1], head.weight.shape[0])
     layer.weight.data, layer.bias.data = head.weight, head.bias
     return layer
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -146,8 +147,7 @@ def differences(groups: Mapping[str, Group], name: str, times: int, seed: int = 
 
 def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     values, recipes = observed(group), list(group.id_scores)
-    pairs = [(i, j) for i in range(len(recipes)) for j in range(len(recipes)) if i != j]
-    names = [(recipes[i], recipes[j]) for i, j in pairs]
+    pairs = list(permutations(range(len(recipes)), 2))
     deltas = np.array([values[i] - values[j] for i, j in pairs]).reshape(-1, *values.shape[1:])
     variances = np.array([images_variance(samples[i] - samples[j]) for i, j in pairs]).reshape(deltas.shape[:-1])
     delta, half = deltas.mean(axis=-1), half_width(deltas, variances)
@@ -156,7 +156,8 @@ def _compare(group: Group, name: str, samples: np.ndarray) -> tuple[pd.DataFrame
     low, high = bounded(value, half_width(values, images_variance(samples)), _images(group))
     sets = [name, *group.ood_scores]
     own = _rows({"recipe": recipes}, sets, {"value": value, "low": low, "high": high})
-    return _rows({"recipe": [a for a, _ in names], "reference": [b for _, b in names]}, sets, found), own
+    about = {"recipe": [recipes[i] for i, _ in pairs], "reference": [recipes[j] for _, j in pairs]}
+    return _rows(about, sets, found), own
 
 
 def _images(group: Group) -> np.ndarray:

@@ -1,6 +1,6 @@
 """From scores of images to tables: metrics of every set, means over sets and seeds, the detector chosen."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -154,7 +154,12 @@ def choose_detector(
             if group in entry[name]
         ]
         means[name] = round(float(np.mean([entry["auroc"]["mean"] for entry in entries])), 4) if entries else None
-    return {"detector": max(means, key=lambda name: means[name] or 0.0), "validation_auroc": means}
+    return {"detector": leading(means), "validation_auroc": means}
+
+
+def leading(means: Mapping[str, float | None]) -> str:
+    """The detector with the best mean validation AUROC; the first one where nothing can be chosen."""
+    return max(means, key=lambda name: means[name] or 0.0)
 
 
 def groups(scores: pd.DataFrame, models_per_unit: int = 1) -> dict[str, dict[str, Group]]:

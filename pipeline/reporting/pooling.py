@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.evaluation import summaries
 from pipeline.evaluation.statistics import differences
 from pipeline.reporting import tables
-from pipeline.reporting.results import REFERENCE, Table
+from pipeline.reporting.results import MARKS, REFERENCE, Table
 from pipeline.reporting.tables import Differences
 from pipeline.runtime.errors import UserError, one_line
 from pipeline.runtime.files import read_json
@@ -58,8 +58,8 @@ def pool(folders: Sequence[Path], resamples: int) -> list[Table]:
         raise UserError(f"pool: {len(folders)} folders, expected two runs or more, each once")
     runs = [read(folder) for folder in folders]
     _check_alike(folders, runs)
-    votes = pd.DataFrame([run.validation_auroc for run in runs]).mean()
-    detector = str(votes.idxmax()) if votes.notna().any() else str(votes.index[0])
+    votes = pd.DataFrame([run.validation_auroc for run in runs], dtype=float).mean().fillna(0.0).to_dict()
+    detector = summaries.leading(votes)
     shown = [name for name in dict.fromkeys((detector, "own")) if name in votes]
     summary, compared = _summary(runs, shown), _differences(runs, shown, resamples)
     return [table for name in shown for table in _tables(summary, compared, name, len(runs))]
@@ -109,8 +109,7 @@ def _differences(runs: Sequence[Run], names: list[str], resamples: int) -> Diffe
 
 def _tables(summary: dict[str, Any], compared: Differences, name: str, runs: int) -> list[Table]:
     rows = tables.results(summary, name, compared, REFERENCE)
-    spread = f"{name}, mean and standard deviation over {runs} runs in %"
-    title = f"{spread}. (+) and (-): better and worse than {REFERENCE} at 5 %, of all comparisons in this table (Holm)."
+    title = f"Results, {name}, mean and standard deviation over {runs} runs in %. {MARKS}"
     found = [Table(f"results-{name}", title, tables.results_frame(rows, {}))]
     others = [recipe for recipe in summary if recipe != REFERENCE]
     if REFERENCE in summary and others:

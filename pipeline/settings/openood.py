@@ -3,9 +3,11 @@
 A detector whose value OpenOOD fixes has that one. Percentages there are shares here.
 """
 
+from functools import cache
 from typing import Any
 
-BENCHMARKS = ("cifar10", "cifar100", "imagenet200", "imagenet1k")
+from pipeline.settings.benchmarks import names, record
+
 PERCENTILES = [0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "knn": {"k": [50, 100, 200, 500, 1000]},
@@ -20,9 +22,15 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 
 
+@cache
+def is_openood(benchmark: str) -> bool:
+    """The benchmark is one of OpenOOD's, by its record."""
+    return benchmark in names() and record(benchmark).source == "openood"
+
+
 def uses_grid(benchmark: str, name: str, options: dict[str, Any]) -> bool:
     """The detector has no arguments of its own, and the benchmark is one of OpenOOD's."""
-    return benchmark in BENCHMARKS and not options and name in GRIDS
+    return is_openood(benchmark) and not options and name in GRIDS
 
 
 def grid(name: str, images: int, width: int, classes: int) -> dict[str, list[Any]]:

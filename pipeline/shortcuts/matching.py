@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts.images import ImageFile
-from pipeline.evaluation.intervals import bounded, half_width
+from pipeline.evaluation.intervals import bounded, half_width, images_variance
 from pipeline.shortcuts.audit import sharpness
 
 AROUND = 20  # ID images that an OOD image is compared with
@@ -29,9 +29,9 @@ def sharpness_of(file: ImageFile) -> pd.Series:
     return pd.concat([pd.Series(sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
 
 
-def share_won(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """1 where a score is above the other, 1/2 where they tie, else 0."""
-    return (others < scores) + (others == scores) / 2
+def auroc(won: np.ndarray) -> np.ndarray:
+    """AUROC in percent over the pairs, (seeds,), of `Match.won`."""
+    return 100 * won.mean(axis=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Match:
     @property
     def own(self) -> float:
         """AUROC of the covariate itself over the pairs in percent, about 50 where they are alike; NaN without pairs."""
-        return self.auroc(self.id_covariate[None], self.ood_covariate[None])[0] if self.share else float("nan")
+        return auroc(self.won(self.id_covariate[None], self.ood_covariate[None]))[0] if self.share else float("nan")
 
     @property
     def holds(self) -> bool:
@@ -76,28 +76,26 @@ class Match:
         enough = len(self._around[0]) >= FEWEST and self.share >= SMALLEST_SHARE
         return enough and abs(self.own - 50) <= BALANCED
 
-    def _won(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> np.ndarray:
+    def won(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> np.ndarray:
+        """1 where the OOD image of a pair has the larger score, 1/2 where they tie, else 0: (seeds, k, AROUND).
+
+        Args:
+            id_scores, ood_scores: (seeds, n) and (seeds, m), larger for OOD.
+        """
         matched, beside = self._around
-        return share_won(ood_scores[:, matched, None], id_scores[:, beside])
+        scores, others = ood_scores[:, matched, None], id_scores[:, beside]
+        return (others < scores) + (others == scores) / 2
 
-    def auroc(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> np.ndarray:
-        """AUROC in percent over the pairs, (seeds,), of scores (seeds, n) and (seeds, m), larger for OOD."""
-        return 100 * self._won(id_scores, ood_scores).mean(axis=(1, 2))
-
-    def images_variance(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
+    def images_variance(self, won: np.ndarray) -> float:
         """Variance of the mean AUROC over seeds that the images cause in all of them alike, see `intervals`.
 
-        By the infinitesimal jackknife: the sum of the squares of what each image moves the AUROC by.
+        By the infinitesimal jackknife: the sum over images of the squares of what each moves the AUROC by, of `won`.
         """
         beside = self._around[1]
-        moved = self._won(id_scores, ood_scores)
-        moved = 100 * (moved - moved.mean(axis=(1, 2), keepdims=True)) / beside.size
-        by_id = [np.bincount(beside.ravel(), own.ravel(), id_scores.shape[1]) for own in moved]
-        influence = np.concatenate([moved.sum(axis=2), by_id], axis=1)
-        covariance, seeds = influence @ influence.T, len(influence)
-        if seeds == 1:
-            return float(covariance.item())
-        return max(0.0, float(covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1)))
+        moved = 100 * (won - won.mean(axis=(1, 2), keepdims=True)) / beside.size
+        by_id = [np.bincount(beside.ravel(), own.ravel(), len(self.id_covariate)) for own in moved]
+        influence = np.concatenate([moved.sum(axis=2), by_id], axis=1)  # of mean 0, so that its variance is the sum's
+        return float(images_variance(influence)) * (influence.shape[1] - 1)
 
 
 def matches(sharp: Mapping[str, pd.Series]) -> dict[str, Match]:
@@ -116,20 +114,21 @@ def at_equal_sharpness(
         matched: of `matches`; sets that do not hold have no value.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
+    held = {name: own for name, own in matched.items() if own.holds}
     for recipe, model in scores.groupby("recipe", sort=False, observed=True):
         by_set = {
             str(name): own.pivot(index="seed", columns="key", values=detector).to_numpy()  # keys in order
             for name, own in model.groupby("set", sort=False, observed=True)
-            if name == "test" or name in matched
+            if name == "test" or name in held
         }
-        held = {name: own for name, own in matched.items() if own.holds}
         found[str(recipe)] = {name: _with_interval(own, by_set["test"], by_set[name]) for name, own in held.items()}
     return found
 
 
 def _with_interval(match: Match, id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]:
-    by_seed = match.auroc(id_scores, ood_scores)
-    half = half_width(by_seed, np.array(match.images_variance(id_scores, ood_scores)))
+    won = match.won(id_scores, ood_scores)
+    by_seed = auroc(won)
+    half = half_width(by_seed, np.array(match.images_variance(won)))
     smaller = min(id_scores.shape[1], round(match.share * ood_scores.shape[1]))
     low, high = bounded(by_seed.mean(), half, np.array(smaller))
     return {"value": float(by_seed.mean()), "low": float(low), "high": float(high)}

@@ -213,10 +213,19 @@ def test_partners_within_the_class_are_those_that_the_teacher_finds_alike() -> N
     vectors, parents = torch.arange(40.0)[:, None], (torch.arange(40) // 20)[:, None].repeat(1, 2)
     bank = PartnerBank(vectors, parents, 2, vectors)
     labels = torch.tensor([0, 1]).repeat(200)
-    found = bank.alike(labels, torch.tensor([[10.0], [38.9]]).repeat(200, 1))
+    found = bank.alike(*bank.nearest(labels, torch.tensor([[10.0], [38.9]]).repeat(200, 1)))
     rows = (found.squeeze(1)[:, None] == bank.vectors.squeeze(1)[None]).nonzero()[:, 1]
     assert set(rows[labels == 0].tolist()) == {8, 9, 10, 11, 12}
     assert set(rows[labels == 1].tolist()) == {35, 36, 37, 38, 39}
+
+
+def test_a_class_of_fewer_outliers_is_paired_with_those() -> None:
+    vectors, parents = torch.arange(8.0)[:, None], torch.tensor([[0, 0]] * 6 + [[1, 1]] * 2)
+    bank = PartnerBank(vectors, parents, 2, vectors)
+    labels = torch.tensor([0, 1]).repeat(100)
+    found = bank.alike(*bank.nearest(labels, torch.zeros(200, 1)))
+    rows = (found.squeeze(1)[:, None] == bank.vectors.squeeze(1)[None]).nonzero()[:, 1]
+    assert set(rows[labels == 0].tolist()) == {0, 1, 2, 3, 4} and set(rows[labels == 1].tolist()) == {6, 7}
 
 
 def test_class_means_are_removed_whatever_the_labels() -> None:

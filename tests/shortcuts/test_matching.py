@@ -14,6 +14,7 @@ from pipeline.artifacts import images
 from pipeline.artifacts.codec import encode_png
 from pipeline.artifacts.images import ImageFile, Picture, Preprocessing
 from pipeline.reporting.tables import NONE, matched_frame
+from pipeline.shortcuts import matching
 from pipeline.shortcuts.audit import sharpness
 from pipeline.shortcuts.matching import AROUND, CALIPER, Match, at_equal_sharpness, matches, sharpness_of
 
@@ -21,7 +22,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def auroc(match: Match, id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
-    return float(match.auroc(id_scores[None], ood_scores[None])[0])
+    return float(matching.auroc(match.won(id_scores[None], ood_scores[None]))[0])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(AROUND, 200), st.integers(1, 40), st.booleans())
@@ -95,8 +96,9 @@ def test_the_variance_of_the_images_is_that_of_other_draws_of_them(seeds: int) -
             np.sqrt(shared) * own + np.sqrt(1 - shared) * random.normal(size=(seeds, len(own))) for own in pictures
         ]
         match = Match(of_id, of_ood)
-        values.append(match.auroc(*scores))
-        variances.append(match.images_variance(*scores))
+        won = match.won(*scores)
+        values.append(matching.auroc(won))
+        variances.append(match.images_variance(won))
     between = np.cov(np.array(values).T)
     expected = between.item() if seeds == 1 else between[np.triu_indices(seeds, 1)].mean()
     assert np.mean(variances) == pytest.approx(expected, rel=0.12)
