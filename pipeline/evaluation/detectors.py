@@ -1,4 +1,4 @@
-"""Detectors of pytorch-ood, and of exact.py where it is wrong. A score is larger for OOD.
+"""Detectors of pytorch-ood, and our own where it is wrong or has none. A score is larger for OOD.
 
 Adding one is one line in `DETECTORS`. Each is fitted on ID outputs alone. One that needs images or gradients is in
 image_detectors.py and runs in `infer`.
@@ -29,11 +29,14 @@ def library() -> Any:
     return detector
 
 
-def exact() -> Any:
-    """The detectors of exact.py, likewise."""
-    from pipeline.evaluation import exact
+def own() -> Any:
+    """The package with the modules of our own detectors, likewise."""
+    import pipeline.evaluation.exact
+    import pipeline.evaluation.openmax
+    import pipeline.evaluation.relation
+    import pipeline.evaluation.weiper
 
-    return exact
+    return pipeline.evaluation
 
 
 def classify(head: "Head") -> Callable[["Tensor"], "Tensor"]:
@@ -66,15 +69,15 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "msp": lambda head, **options: library().MaxSoftmax(None, **options),
     "max-logit": lambda head, **options: library().MaxLogit(None, **options),
     "energy": lambda head, **options: library().EnergyBased(None, **options),
-    "gen": lambda head, **options: exact().Gen(**options),
-    "temperature": lambda head, **options: exact().Temperature(**options),
+    "gen": lambda head, **options: own().exact.Gen(**options),
+    "temperature": lambda head, **options: own().exact.Temperature(**options),
     "knn": lambda head, **options: library().KNN(None, **options),
-    "mahalanobis": lambda head, **options: exact().Mahalanobis(**options),
-    "mahalanobis++": lambda head, **options: exact().Mahalanobis(normalised=True, **options),
-    "rmd": lambda head, **options: exact().Mahalanobis(relative=True, **options),
-    "rmd++": lambda head, **options: exact().Mahalanobis(relative=True, normalised=True, **options),
+    "mahalanobis": lambda head, **options: own().exact.Mahalanobis(**options),
+    "mahalanobis++": lambda head, **options: own().exact.Mahalanobis(normalised=True, **options),
+    "rmd": lambda head, **options: own().exact.Mahalanobis(relative=True, **options),
+    "rmd++": lambda head, **options: own().exact.Mahalanobis(relative=True, normalised=True, **options),
     "vim": lambda head, **options: library().ViM(None, w=head.weight, b=head.bias, **options),
-    "klm": lambda head, **options: exact().KLMatching(**options),
+    "klm": lambda head, **options: own().exact.KLMatching(**options),
     "fdbd": lambda head, **options: library().fDBD(None, linear(head), **options),
     "nci": lambda head, **options: library().NCI(None, linear(head), **options),
     "nnguide": lambda head, **options: library().NNGuide(None, classify(head), **options),
@@ -84,8 +87,11 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "react": lambda head, **options: library().ReAct(None, classify(head), **options),
     "ash-b": lambda head, **options: library().ASH(None, classify(head), variant="ash-b", **options),
     "scale": lambda head, **options: library().SCALE(None, classify(head), **options),
+    "openmax": lambda head, **options: own().openmax.OpenMax(**options),
+    "relation": lambda head, **options: own().relation.Relation(**options),
+    "weiper": lambda head, **options: own().weiper.WeiPerKLD(head.weight, head.bias, **options),
 }
-NEEDS_HEAD = ("vim", "fdbd", "nci", "nnguide", "max-cosine", "she", "dice", "react", "ash-b", "scale")
+NEEDS_HEAD = ("vim", "fdbd", "nci", "nnguide", "max-cosine", "she", "dice", "react", "ash-b", "scale", "weiper")
 
 
 def as_maps(features: "Tensor") -> "Tensor":
@@ -135,6 +141,11 @@ def fit(
 
 
 def _fit(detector: Any, name: str, train: "Outputs | None", val: "Outputs | None") -> None:
+    if hasattr(detector, "fit_outputs"):
+        outputs = _given(train, name, "train.parquet")
+        features = _features(outputs, name) if hasattr(detector, "predict_outputs") else None
+        detector.fit_outputs(outputs.logits, features, outputs.labels)
+        return
     if hasattr(detector, "fit_features"):
         outputs = _given(train, name, "train.parquet")
         detector.fit_features(_features(outputs, name), outputs.labels)
@@ -159,6 +170,8 @@ def _features(outputs: "Outputs", name: str) -> "Tensor":
 
 
 def _score(detector: Any, outputs: "Outputs", name: str) -> "Tensor":
+    if hasattr(detector, "predict_outputs"):
+        return detector.predict_outputs(outputs.logits, _features(outputs, name))
     if hasattr(detector, "predict_features"):
         return detector.predict_features(_features(outputs, name))
     if hasattr(detector, "predict_feature_maps"):

@@ -19,6 +19,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "dice": {"p": [0.9]},
     "nci": {"alpha": [0.0001, 0.001, 0.01, 0.1]},
     "nnguide": {"k": [100]},
+    "relation": {"pow": [1, 2, 4, 6, 8]},
 }
 
 
