@@ -76,7 +76,7 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "mahalanobis++": lambda head, **options: own().exact.Mahalanobis(normalised=True, **options),
     "rmd": lambda head, **options: own().exact.Mahalanobis(relative=True, **options),
     "rmd++": lambda head, **options: own().exact.Mahalanobis(relative=True, normalised=True, **options),
-    "vim": lambda head, **options: library().ViM(None, w=head.weight, b=head.bias, **options),
+    "vim": lambda head, **options: own().exact.Vim(head.weight, head.bias, **options),
     "klm": lambda head, **options: own().exact.KLMatching(**options),
     "fdbd": lambda head, **options: library().fDBD(None, linear(head), **options),
     "nci": lambda head, **options: library().NCI(None, linear(head), **options),

@@ -2,7 +2,8 @@
 
 Its GEN clamps probabilities at 1e-7, its temperature is not the minimiser of the loss, and its Mahalanobis distance
 adds a ridge to a covariance that is not divided, so that units that are silent on the training images decide. Its
-KL matching is infinite where a softmax saturates.
+KL matching is infinite where a softmax saturates, its ViM works in single precision, too little for features that are
+small beside the biases.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-COLDEST, HOTTEST = 1e-2, 1e2  # temperatures that are searched
+COLDEST, HOTTEST = 1e-2, 1e2  # temperatures that are searched, in standard deviations of the logits
 
 
 class Gen:
@@ -55,7 +56,8 @@ class Temperature:
         def loss(log_temperature: float) -> float:
             return float(functional.cross_entropy(logits.double() / math.exp(log_temperature), labels))
 
-        bounds = (math.log(COLDEST), math.log(HOTTEST))
+        scale = float(logits.double().std(dim=1, correction=0).mean()) or 1.0
+        bounds = (math.log(COLDEST * scale), math.log(HOTTEST * scale))
         self.temperature = math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
 
     def predict_logits(self, logits: Tensor) -> Tensor:
@@ -117,6 +119,40 @@ class Mahalanobis:
         features = self._prepared(features)
         nearest = torch.stack([_squared(features - mean, self.precision) for mean in self.means]).amin(dim=0)
         return nearest - _squared(features - self.mean, self.precision_of_all) if self.relative else nearest
+
+
+class Vim:
+    """Virtual-logit matching (Wang et al. 2022): energy, and the length of the features outside their main directions.
+
+    Args:
+        weight: of the last layer, (C, width).
+        bias: (C,).
+        d: main directions, fewer than the features have.
+    """
+
+    requires_fit = True
+
+    def __init__(self, weight: Tensor, bias: Tensor, d: int):
+        if not 0 < d < weight.shape[1]:
+            raise ValueError(f"d is {d}, expected 1 to {weight.shape[1] - 1} with features of width {weight.shape[1]}")
+        self.weight, self.bias, self.d = weight.double(), bias.double(), d
+
+    def fit_features(self, features: Tensor, labels: Tensor) -> None:
+        """Directions and scale of ID features (n, width); the labels are not looked at."""
+        self.origin = -torch.linalg.pinv(self.weight) @ self.bias
+        centred = features.double() - self.origin
+        self.minor = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, : -self.d]  # the larger the later
+        self.alpha = self._logits(features).amax(dim=1).mean() / self._residuals(features).mean()
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return features.double() @ self.weight.T + self.bias
+
+    def _residuals(self, features: Tensor) -> Tensor:
+        return ((features.double() - self.origin) @ self.minor).norm(dim=1)
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Scores (n,) of features (n, width)."""
+        return self.alpha * self._residuals(features) - self._logits(features).logsumexp(dim=1)
 
 
 def _precision(centred: Tensor) -> Tensor:
