@@ -33,7 +33,7 @@ from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import digest_of, hashes_of
 from pipeline.settings import params
-from pipeline.settings.recipes import Recipe, Recipes
+from pipeline.settings.recipes import Micl, Recipe, Recipes
 from pipeline.settings.train import TrainSettings
 from pipeline.training.batches import OPEN
 from pipeline.training.loaders import Loader, whole
@@ -147,13 +147,16 @@ def plan(name: str, recipe: Recipe, common: TrainingInputs) -> list[Training]:
     return found
 
 
-def partner_bank(selection: Selection, teacher: Classifier, batch: int) -> PartnerBank:
-    """The outliers that ID features are paired with: their latents, and the teacher's features of them."""
+def partner_bank(selection: Selection, teacher: Classifier, batch: int, micl: Micl) -> PartnerBank:
+    """The outliers that ID features are paired with: their latents, and where asked for the teacher's features."""
     raw_latents, parents = selection.latents()
-    embeddings = predict(teacher, whole(selection)[0], batch)[1]
-    device = pick_device()
-    vectors = outlier_vectors(raw_latents, embeddings).to(device)
-    return PartnerBank(vectors, parents.to(device), len(teacher.classes), embeddings.to(device))
+    device, embeddings = pick_device(), None
+    if micl.needs_features:
+        embeddings = predict(teacher, whole(selection)[0], batch)[1]
+    known = embeddings if micl.vectors == "latents-and-features" else None
+    vectors = outlier_vectors(raw_latents, known).to(device)
+    near = embeddings.to(device) if embeddings is not None else None
+    return PartnerBank(vectors, parents.to(device), len(teacher.classes), near)
 
 
 def train(one: Training, common: TrainingInputs) -> Classifier:
@@ -167,7 +170,9 @@ def train(one: Training, common: TrainingInputs) -> Classifier:
     if settings.init_from == "pretrained":
         load_weights(model, models.load(Classifier, pretrained(one.seed)))
     teacher = common.teacher if recipe.needs_teacher else None
-    bank = partner_bank(selection, common.teacher, settings.batch) if recipe.micl and selection else None
+    bank = None
+    if recipe.micl and selection:
+        bank = partner_bank(selection, common.teacher, settings.batch, recipe.micl)
     objective = Objective(recipe, model.head, teacher, bank).to(pick_device())
     run = Run(f"{one.name} seed {one.seed}", one.seed, one.checkpoint, one.digest, write_curves(one))
     train_classifier(model, loaders, objective, settings, run)

@@ -29,21 +29,32 @@ class LogitDistillationTerm:
 
 
 class FeatureDistillationTerm(nn.Module):
-    """Squared error from projected student features to the teacher's, over the teacher's mean square.
+    """The projected student features against the teacher's, by one of two losses.
 
-    FitNets' hint (Romero et al. 2015, section 2.2) with a linear projector. The student is projected and the teacher's
-    features stay as they are: where those move too, as in OAL's released code, both can meet at a constant. Zero
-    exactly where student and teacher agree: the projector starts as the identity.
+    `mse`: the squared error over the teacher's mean square, FitNets' hint (Romero et al. 2015, section 2.2) with a
+    linear projector. `kl`: KL(teacher || student) of the features' softmaxes, as in OAL's released code.
+
+    The student is projected and the teacher's features stay as they are: where those move too, as in that code, both
+    can meet at a constant. Zero exactly where student and teacher agree: the projector starts as the identity.
     """
 
     def __init__(self, settings: FeatureDistillation, context: Context):
         super().__init__()
-        self.weight = settings.weight
+        self.weight, self.loss = settings.weight, {"mse": relative_error, "kl": softmax_divergence}[settings.loss]
         self.projector = nn.Linear(context.width, context.teacher.head.weight.shape[1], bias=False)
         nn.init.eye_(self.projector.weight)
 
     def forward(self, step: Step) -> Tensor:
-        features, wanted = step.features[step.is_id], step.taught[1]
+        features = step.features[step.is_id]
         with torch.autocast(features.device.type, enabled=False):
-            error = functional.mse_loss(self.projector(features.float()), wanted)
-        return error / wanted.square().mean()
+            return self.loss(self.projector(features.float()), step.taught[1])
+
+
+def relative_error(features: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error over the mean square of what is wanted; both (n, d)."""
+    return functional.mse_loss(features, wanted) / wanted.square().mean()
+
+
+def softmax_divergence(features: Tensor, wanted: Tensor) -> Tensor:
+    """KL(wanted || features) of softmaxes over the features, mean over images in nats; both (n, d)."""
+    return logit_distillation(features, wanted, 1.0)

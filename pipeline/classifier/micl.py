@@ -2,8 +2,8 @@
 
 OAL adds an upper bound of the mutual information between outlier vectors and ID features to its loss. Its released
 code pairs the two at random, which makes the information 0 by construction and the term's expected gradient 0, and
-never fits the network that the bound needs. Here the estimator is fitted in steps of its own, on features that it may
-not move, and an ID image is paired with an outlier of its own class.
+never fits the network that the bound needs (`pairing: random` has the first of these). Here the estimator is fitted in
+steps of its own, on features that it may not move, and an ID image is paired with an outlier of its own class.
 
 Any outlier of the class will not do: all that such pairs share is the class, so the term takes class means out of the
 features, against the cross-entropy. Therefore an image is paired with one of the outliers of its class that the teacher
@@ -26,12 +26,14 @@ from pipeline.settings.recipes import Micl
 WIDTH = 128  # of the estimators' hidden layers
 SIDE = 8  # latents are averaged down to this height and width
 NEAREST = 5  # outliers of its class that an ID image may be paired with
+LOG_VARIANCES = 3.0  # size of the largest: a variance that falls without end makes the bound do likewise
 
 
-def outlier_vectors(raw_latents: Tensor, embeddings: Tensor) -> Tensor:
+def outlier_vectors(raw_latents: Tensor, embeddings: Tensor | None) -> Tensor:
     """What is known of an outlier, (n, d): its latent (n, C, h, w), and the teacher's features of its image (n, f)."""
     side = min(SIDE, raw_latents.shape[-1])
-    return torch.cat([functional.adaptive_avg_pool2d(raw_latents, side).flatten(1), embeddings], dim=1)
+    pooled = functional.adaptive_avg_pool2d(raw_latents, side).flatten(1)
+    return pooled if embeddings is None else torch.cat([pooled, embeddings], dim=1)
 
 
 def network(inputs: int, outputs: int) -> nn.Sequential:
@@ -43,7 +45,8 @@ class Club(nn.Module):
     """Contrastive log-ratio upper bound (Cheng et al. 2020, section 3.2) with a Gaussian q(y | x).
 
     E[log q(y|x)] over pairs minus E[log q(y|x)] over all combinations: at least I(x; y) where q is the conditional,
-    which `fitting_loss` makes it by likelihood.
+    which `fitting_loss` makes it by likelihood. Its variances are between e^-3 and e^3 (those of OAL's code between
+    1/e and e), for values of about unit variance.
 
     Args:
         x_width: of the vectors x.
@@ -52,7 +55,11 @@ class Club(nn.Module):
 
     def __init__(self, x_width: int, y_width: int):
         super().__init__()
-        self.mean, self.log_variance = network(x_width, y_width), network(x_width, y_width)
+        self.mean, self.free_log_variance = network(x_width, y_width), network(x_width, y_width)
+
+    def log_variance(self, x: Tensor) -> Tensor:
+        """Of q(y | x), (n, y_width)."""
+        return LOG_VARIANCES * (self.free_log_variance(x) / LOG_VARIANCES).tanh()
 
     def fitting_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean negative log-likelihood of the pairs, up to a constant."""
@@ -98,10 +105,10 @@ class PartnerBank:
         vectors: float (n, d), standardised here.
         parents: int64 (n, 2): the classes each was made from, twice the same or -1 where there is none; at least one
             vector has one.
-        embeddings: float (n, f), the teacher's features of the outliers.
+        embeddings: float (n, f), the teacher's features of the outliers, for `nearest`.
     """
 
-    def __init__(self, vectors: Tensor, parents: Tensor, classes: int, embeddings: Tensor):
+    def __init__(self, vectors: Tensor, parents: Tensor, classes: int, embeddings: Tensor | None = None):
         self.embeddings = embeddings
         self.vectors = (vectors - vectors.mean(dim=0)) / vectors.std(dim=0).clamp_min(1e-6)
         rows = [(parents == label).any(dim=1).nonzero().squeeze(1) for label in range(classes)]
@@ -116,6 +123,10 @@ class PartnerBank:
         """A random outlier of the class of each label: float (m, d) for labels (m,) that all have one."""
         return self.vectors[self.rows[self.starts[labels] + random_below(self.counts[labels])]]
 
+    def anyone(self, labels: Tensor) -> Tensor:
+        """A random outlier for each label, whatever its class: float (m, d)."""
+        return self.vectors[random_below(torch.full_like(labels, len(self.vectors)))]
+
     def nearest(self, labels: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """The `NEAREST` outliers of its class to each image, for the teacher: rows int64 (m, NEAREST), and how many.
 
@@ -125,6 +136,7 @@ class PartnerBank:
             labels: (m,), of classes that have outliers.
             embeddings: the teacher's features of the images, (m, f).
         """
+        assert self.embeddings is not None
         counts = self.counts[labels].clamp(max=NEAREST)
         found = torch.zeros(len(labels), NEAREST, dtype=torch.int64, device=labels.device)
         for label in labels.unique():
@@ -192,7 +204,8 @@ class MiclTerm:
     def _partners(self, step: Step, labels: Tensor, paired: Tensor) -> Callable[[], Tensor]:
         """What draws an outlier vector for each of the images that have one."""
         if not self._within_class:
-            return lambda: self.bank.partners(labels)
+            draw = self.bank.anyone if self.settings.pairing == "random" else self.bank.partners
+            return lambda: draw(labels)
         nearest = self.bank.nearest(labels, step.taught[1][paired])
         return lambda: without_class_means(self.bank.alike(*nearest), labels)
 

@@ -33,10 +33,10 @@ def backbone(network: str, channels: int) -> Any:
         UserError: the name is unknown, or no such depth exists.
     """
     match networks.parse(network):
-        case networks.WideResNet(depth, width):
+        case networks.WideResNet(depth, width, dropout):
             from pipeline.classifier.wide_resnet import PooledWideResNet
 
-            return PooledWideResNet(depth, width, channels)
+            return PooledWideResNet(depth, width, dropout, channels)
         case networks.ResNet(depth):
             from pipeline.classifier.small_resnet import SmallImageResNet
 

@@ -29,10 +29,10 @@ WideResNet: Any = _import_alone("pytorch_ood.model.wrn").WideResNet
 
 
 class PooledWideResNet(WideResNet):
-    """pytorch-ood's wide residual network up to its pooled features, without dropout, for images of any size."""
+    """pytorch-ood's wide residual network up to its pooled features, for images of any size."""
 
-    def __init__(self, depth: int, width: int, channels: int):
-        super().__init__(1, depth=depth, widen_factor=width, drop_rate=0.0, in_channels=channels)
+    def __init__(self, depth: int, width: int, dropout: float, channels: int):
+        super().__init__(1, depth=depth, widen_factor=width, drop_rate=dropout, in_channels=channels)
         self.num_features = 64 * width
         self.fc = nn.Identity()
 

@@ -15,6 +15,15 @@ from torch.nn import functional
 COLDEST, HOTTEST = 1e-2, 1e2  # temperatures that are searched, in standard deviations of the logits
 
 
+def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of the softmax p and of 1 - p (-inf for one class), float64 (n, C) each, largest p first."""
+    logits = logits.double().sort(dim=1, descending=True).values
+    others = logits[:, 1:].logsumexp(dim=1, keepdim=True)
+    total = logits.logsumexp(dim=1, keepdim=True)
+    log_p = logits - total
+    return log_p, torch.cat([others - total, torch.log1p(-log_p[:, 1:].exp())], dim=1)
+
+
 class Gen:
     """Generalised entropy (Liu et al. 2023): the sum over the `M` likeliest classes of (p (1 - p)) ** gamma.
 
@@ -30,16 +39,16 @@ class Gen:
 
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Scores (n,) of logits (n, C)."""
-        logits = logits.double().sort(dim=1, descending=True).values
-        others = logits[:, 1:].logsumexp(dim=1, keepdim=True)  # -inf for one class
-        total = logits.logsumexp(dim=1, keepdim=True)
-        log_p = logits - total
-        log_rest = torch.cat([others - total, torch.log1p(-log_p[:, 1:].exp())], dim=1)
+        log_p, log_rest = log_probabilities(logits)
         return (self.gamma * (log_p + log_rest)[:, : self.largest]).exp().sum(dim=1)
 
 
 class Temperature:
-    """Largest softmax probability at the temperature that fits validation labels best (Guo et al. 2017), negated."""
+    """Logarithm of 1 - the largest softmax probability at the temperature that fits validation labels best.
+
+    Guo et al. 2017. The probability itself would be 1 for every image where all labels are right and the best
+    temperature is the coldest.
+    """
 
     requires_fit = True
 
@@ -62,7 +71,7 @@ class Temperature:
 
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Scores (n,) of logits (n, C)."""
-        return -(logits.double() / self.temperature).softmax(dim=1).amax(dim=1)
+        return log_probabilities(logits.double() / self.temperature)[1][:, 0]
 
 
 class KLMatching:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.methods import Draw, Input, Inputs, MethodSettings
-from pipeline.settings.diffusion import MixupMode, SamplerName, SamplingSteps
+from pipeline.settings.diffusion import Clip, MixupMode, SamplerName, SamplingSteps, check_clip
 from pipeline.settings.section import Share
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Settings(MethodSettings):
     sampler: SamplerName
     steps: SamplingSteps
     guidance: PositiveFloat
+    clip: Clip
     batch: PositiveInt
 
     @property
@@ -32,9 +33,10 @@ class Settings(MethodSettings):
         return ("diffusion", "autoencoder")
 
     @model_validator(mode="after")
-    def _ratio_is_a_range(self) -> Self:
+    def _ratio_is_a_range_and_clip_is_used(self) -> Self:
         if self.ratio[0] > self.ratio[1]:
             raise ValueError(f"ratio is {self.ratio}, expected [low, high] with low <= high")
+        check_clip(self.sampler, self.clip)
         return self
 
 
@@ -44,16 +46,18 @@ def method(settings: Settings, inputs: Inputs) -> Draw:
 
     from pipeline.artifacts.candidates import Candidates
     from pipeline.synthesis import diffusion, mixing
-    from pipeline.synthesis.autoencoder import to_raw_latents
+    from pipeline.synthesis.autoencoder import latent_range, to_raw_latents
 
-    model = inputs.diffusion
+    model, clip = inputs.diffusion, latent_range(inputs.autoencoder, settings.clip)
 
     def draw(indices: range) -> "Candidates":
         parents, share = mixing.draw_parents(inputs.seed, indices, model.config["classes"], *settings.ratio)
         predict = mixing.predictor(
             model, parents.to(model.device), share.to(model.device), settings.mode, settings.guidance
         )
-        latents = diffusion.sample(model, predict, settings.sampler, settings.steps, inputs.seed, "mixup", indices)
+        latents = diffusion.sample(
+            model, predict, settings.sampler, settings.steps, inputs.seed, "mixup", indices, clip
+        )
         raw_latents = to_raw_latents(inputs.autoencoder, latents)
         return Candidates.of_latents(raw_latents, parents, share, torch.full((len(indices),), -1))
 

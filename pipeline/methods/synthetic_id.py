@@ -4,12 +4,12 @@ The sampler of `mixup` without the mixing, to tell what mixing adds; as further 
 "drawn by a diffusion model" as a sign of "unknown".
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.methods import Control, Draw, Input, Inputs
-from pipeline.settings.diffusion import SamplerName, SamplingSteps
+from pipeline.settings.diffusion import Clip, SamplerName, SamplingSteps, check_clip
 
 if TYPE_CHECKING:
     from pipeline.artifacts.candidates import Candidates
@@ -23,11 +23,17 @@ class Settings(Control):
     sampler: SamplerName
     steps: SamplingSteps
     guidance: PositiveFloat
+    clip: Clip
     batch: PositiveInt
 
     @property
     def reads(self) -> tuple[Input, ...]:
         return ("diffusion", "autoencoder")
+
+    @model_validator(mode="after")
+    def _clip_is_used(self) -> Self:
+        check_clip(self.sampler, self.clip)
+        return self
 
 
 def method(settings: Settings, inputs: Inputs) -> Draw:
@@ -36,15 +42,15 @@ def method(settings: Settings, inputs: Inputs) -> Draw:
 
     from pipeline.artifacts.candidates import Candidates
     from pipeline.synthesis import diffusion
-    from pipeline.synthesis.autoencoder import to_raw_latents
+    from pipeline.synthesis.autoencoder import latent_range, to_raw_latents
 
-    model = inputs.diffusion
+    model, clip = inputs.diffusion, latent_range(inputs.autoencoder, settings.clip)
 
     def draw(indices: range) -> "Candidates":
         labels = torch.tensor(indices) % model.config["classes"]
         predict = diffusion.conditioned(model, model.embedding(labels.to(model.device)), settings.guidance)
         latents = diffusion.sample(
-            model, predict, settings.sampler, settings.steps, inputs.seed, "synthetic-id", indices
+            model, predict, settings.sampler, settings.steps, inputs.seed, "synthetic-id", indices, clip
         )
         raw_latents = to_raw_latents(inputs.autoencoder, latents)
         parents, none = labels[:, None].repeat(1, 2), torch.full((len(indices),), -1)

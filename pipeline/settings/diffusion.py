@@ -11,7 +11,18 @@ SamplingSteps = Annotated[int, Field(ge=1, le=TRAIN_STEPS)]
 Schedule = Literal["cosine", "linear"]
 Prediction = Literal["velocity", "epsilon"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
+Clip = Annotated[float, Field(gt=0)] | None  # size of raw latents; 1 with the pixels of autoencoder.source: pixels
 MixupMode = Literal["sum", "mean", "slerp", "score"]
+
+
+def check_clip(sampler: SamplerName, clip: float | None) -> None:
+    """Refuse to clip what a sampler would not.
+
+    Raises:
+        ValueError: the sampler is another one than ddpm.
+    """
+    if clip is not None and sampler != "ddpm":
+        raise ValueError(f"clip is {clip} and sampler {sampler}; expected null, or sampler ddpm")
 
 
 class DiffusionSettings(Section):

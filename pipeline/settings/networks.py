@@ -1,13 +1,15 @@
-"""Networks by name: `wrn-DEPTH-WIDTH`, `resnet-DEPTH` or `timm:NAME`."""
+"""Networks by name: `wrn-DEPTH-WIDTH`, `wrn-DEPTH-WIDTH-dropout-RATE`, `resnet-DEPTH` or `timm:NAME`."""
 
 import re
 from typing import NamedTuple
 
 from pipeline.runtime.errors import UserError
 
-WIDE_RESNET, RESNET, TIMM = re.compile(r"wrn-(\d+)-(\d+)"), re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
+WIDE_RESNET = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(0\.\d+))?")
+RESNET, TIMM = re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
 KNOWN = (
-    "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40; resnet-18; resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
+    "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40, and -dropout-0.3 for dropout; resnet-18; "
+    "resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
     "or timm:NAME with a name that timm lists"
 )
 
@@ -17,6 +19,7 @@ class WideResNet(NamedTuple):
 
     depth: int
     width: int
+    dropout: float = 0.0
 
 
 class ResNet(NamedTuple):
@@ -39,7 +42,7 @@ def parse(network: str) -> WideResNet | ResNet | Timm:
     """
     if (found := WIDE_RESNET.fullmatch(network)) and 10 <= int(found[1]) <= 40 and int(found[1]) % 6 == 4:
         if width := int(found[2]):
-            return WideResNet(int(found[1]), width)
+            return WideResNet(int(found[1]), width, float(found[3] or 0))
     elif (found := RESNET.fullmatch(network)) and int(found[1]) in (18, 20, 32, 44, 56, 110):
         return ResNet(int(found[1]))
     elif found := TIMM.fullmatch(network):

@@ -32,24 +32,34 @@ class LogitDistillation(Section):
 
 
 class FeatureDistillation(Section):
-    """The teacher's features on ID images (Romero et al. 2015)."""
+    """The teacher's features on ID images: squared error (Romero et al. 2015), or KL of their softmaxes (OAL)."""
 
     weight: PositiveFloat
+    loss: Literal["mse", "kl"] = "mse"
 
 
 class Micl(Section):
     """Mutual information between ID features and outliers (OAL): its weight, the estimator and how it is fitted.
 
     Attributes:
-        pairing: the outlier of its class that an ID image is paired with: one like it, both without their class means
-            (`within-class`), or any one, which opposes classification (`class`).
+        pairing: the outlier that an ID image is paired with: one of its class that is like it, both without their class
+            means (`within-class`); any one of its class, which opposes classification (`class`); or any one at all, of
+            which it says nothing, as in OAL's code (`random`).
+        vectors: what is known of an outlier: its latent and the teacher's features of its image, or the latent alone,
+            for which no outlier has to be decoded.
     """
 
     weight: PositiveFloat
-    pairing: Literal["within-class", "class"] = "within-class"
+    pairing: Literal["within-class", "class", "random"] = "within-class"
+    vectors: Literal["latents-and-features", "latents"] = "latents-and-features"
     estimator: Literal["club", "infonce"]
     fitting_steps: PositiveInt
     learning_rate: PositiveFloat
+
+    @property
+    def needs_features(self) -> bool:
+        """Outliers have to be decoded and shown to the teacher."""
+        return self.pairing == "within-class" or self.vectors == "latents-and-features"
 
 
 class Terms(Section):

@@ -158,6 +158,11 @@ def _scale(autoencoder: Autoencoder) -> tuple[float, float]:
     return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
 
+def latent_range(autoencoder: Autoencoder, largest: float | None) -> float | None:
+    """The size in the diffusion model's latents of raw latents of a size; none of none."""
+    return largest and largest * _scale(autoencoder)[0]
+
+
 def to_latents(autoencoder: Autoencoder, raw_latents: Tensor) -> Tensor:
     """Raw latents to the diffusion model's latents."""
     scale, offset = _scale(autoencoder)

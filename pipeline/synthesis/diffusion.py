@@ -40,17 +40,19 @@ def noise_schedule(schedule: Schedule = "cosine", prediction: Prediction = "velo
     )
 
 
-def make_scheduler(name: SamplerName, schedule: "DDPMScheduler") -> Sampler:
+def make_scheduler(name: SamplerName, schedule: "DDPMScheduler", clip: float | None = None) -> Sampler:
     """A sampler of the same process.
 
     Args:
+        clip: largest size of the estimated clean latents in every step, as in Ho et al. 2020; for `ddpm` alone.
         name: `ddpm`, ancestral and the papers' own (Ho et al. 2020); `ddim` (Song et al. 2021) and `dpm-solver++`
             (Lu et al. 2022) are deterministic and need far fewer steps.
     """
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
     if name == "ddpm":
-        return DDPMScheduler.from_config(schedule.config)
+        clipping = {"clip_sample": True, "clip_sample_range": clip} if clip else {}
+        return DDPMScheduler.from_config(schedule.config, **clipping)
     if name == "ddim":  # from the last timestep on: few steps would begin with noise where there is signal already
         return DDIMScheduler.from_config(schedule.config, clip_sample=False, timestep_spacing="trailing")
     # the cosine schedule's first steps divide by nearly zero: start where the signal is above the noise's rounding
@@ -155,9 +157,14 @@ def denoise(
 
 
 def sample(
-    model: "ConditionalUNet", predict: Predict, name: SamplerName, steps: int, seed: int, stream: str, indices: range
-) -> Tensor:
-    """Latents float32 (n, C, h, w) on the CPU; item i depends on its condition and (seed, stream, i) alone."""
+    model: "ConditionalUNet", predict: Predict, name: SamplerName, steps: int, seed: int, stream: str, indices: range,
+    clip: float | None = None,
+) -> Tensor:  # fmt: skip
+    """Latents float32 (n, C, h, w) on the CPU; item i depends on its condition and (seed, stream, i) alone.
+
+    Args:
+        clip: see `make_scheduler`.
+    """
     noise = normal(seed, stream, indices, model.shape).to(model.device)
     generators = torch_generators(seed, stream, indices)
-    return denoise(predict, noise, make_scheduler(name, model.noise_schedule), steps, generators).cpu()
+    return denoise(predict, noise, make_scheduler(name, model.noise_schedule, clip), steps, generators).cpu()

@@ -1,9 +1,12 @@
 from types import SimpleNamespace
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from pipeline.classifier.distillation import FeatureDistillationTerm, logit_distillation
 from pipeline.classifier.terms import Context, Step
@@ -11,9 +14,9 @@ from pipeline.settings.recipes import FeatureDistillation
 from pipeline.training.loaders import Batch
 
 
-def term(width: int, teacher_width: int) -> FeatureDistillationTerm:
+def term(width: int, teacher_width: int, loss: Literal["mse", "kl"] = "mse") -> FeatureDistillationTerm:
     teacher = SimpleNamespace(head=SimpleNamespace(weight=torch.zeros(3, teacher_width)))
-    return FeatureDistillationTerm(FeatureDistillation(weight=1.0), Context(width, teacher))
+    return FeatureDistillationTerm(FeatureDistillation(weight=1.0, loss=loss), Context(width, teacher))
 
 
 def step(features: torch.Tensor, seen: torch.Tensor) -> Step:
@@ -39,9 +42,19 @@ def test_logit_distillation_is_the_softened_kl(temperature: float, seed: int) ->
     )
 
 
-def test_features_cost_exactly_nothing_where_student_equals_teacher() -> None:
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_features_cost_exactly_nothing_where_student_equals_teacher(loss: Literal["mse", "kl"]) -> None:
     features = torch.randn(8, 16)
-    assert float(term(16, 16)(step(features, features.clone()))) == 0.0
+    assert float(term(16, 16, loss)(step(features, features.clone()))) == 0.0
+
+
+def test_feature_distillation_by_kl_is_that_of_the_softmaxes_of_features() -> None:
+    own, features, seen = term(4, 6, "kl"), torch.randn(10, 4), 3 * torch.randn(10, 6)
+    with torch.no_grad():
+        own.projector.weight.normal_()
+    projected = torch.stack([own.projector.weight @ row for row in features])
+    p, q = softmax(seen.numpy(), axis=1), softmax(projected.detach().numpy(), axis=1)
+    assert float(own(step(features, seen)).detach()) == pytest.approx((p * np.log(p / q)).sum() / 10, rel=1e-5)
 
 
 def test_feature_distillation_is_the_relative_squared_error_of_a_projection() -> None:

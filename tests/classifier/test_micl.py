@@ -228,6 +228,43 @@ def test_a_class_of_fewer_outliers_is_paired_with_those() -> None:
     assert set(rows[labels == 0].tolist()) == {0, 1, 2, 3, 4} and set(rows[labels == 1].tolist()) == {6, 7}
 
 
+def test_random_pairs_are_of_all_outliers_whatever_the_class() -> None:
+    vectors = torch.arange(6.0)[:, None]
+    bank = PartnerBank(vectors, torch.tensor([[0, 0]] * 3 + [[1, 1]] * 3), 2)
+    found = bank.anyone(torch.zeros(3000, dtype=torch.int64)).squeeze(1)
+    counts = torch.tensor([(found == value).sum() for value in bank.vectors.squeeze(1)])
+    assert int(counts.min()) > 400
+
+
+def test_random_pairs_carry_no_information_and_no_expected_gradient() -> None:
+    """The published form: whatever the estimator was fitted to, what it says of other random pairs is noise."""
+    torch.manual_seed(0)
+    bank, features, labels = coupled()
+    term = MiclTerm(settings("club", 20, "random"), Context(features.shape[1], bank=bank))
+    term(step(features, labels))
+    term.settings = settings("club", 1, "random")
+    assert signal(gradients(term, features, labels, 200)) < 2
+
+
+def test_variances_are_bounded_however_certain_the_estimator_becomes() -> None:
+    """Without a bound the information of features that are predicted without error grows without end."""
+    torch.manual_seed(0)
+    x = torch.randn(256, 3)
+    club = Club(3, 3)
+    optimizer = torch.optim.Adam(club.parameters(), 0.01)
+    for _ in range(500):
+        optimizer.zero_grad()
+        club.fitting_loss(x, x).backward()
+        optimizer.step()
+    assert float(club.log_variance(x).detach().abs().max()) <= 3
+    assert float(club.information(x, x).detach()) < 3 * math.exp(3) * 1.2
+
+
+def test_vectors_of_latents_alone() -> None:
+    latents = torch.randn(5, 4, 16, 16)
+    assert torch.equal(outlier_vectors(latents, None), outlier_vectors(latents, torch.zeros(5, 0)))
+
+
 def test_class_means_are_removed_whatever_the_labels() -> None:
     values, labels = torch.randn(50, 3), torch.randint(0, 9, (50,)) * 7
     found = without_class_means(values, labels)

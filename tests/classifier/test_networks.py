@@ -45,6 +45,18 @@ def test_networks_have_their_size_and_pool_their_features(network: str, paramete
     assert sum(parameter.numel() for parameter in made.parameters()) == parameters
 
 
+def test_dropout_acts_in_training_alone() -> None:
+    made, plain = backbone("wrn-10-1-dropout-0.3", 3), backbone("wrn-10-1", 3)
+    plain.load_state_dict(made.state_dict())
+    images = torch.rand(4, 3, 16, 16)
+    assert torch.equal(made.eval()(images), plain.eval()(images))
+    plain.train(), made.train()
+    for module in (*made.modules(), *plain.modules()):
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    assert torch.equal(plain(images), plain(images)) and not torch.equal(made(images), made(images))
+
+
 def test_resnet_20_counts_twenty_layers_and_halves_twice() -> None:
     made = backbone("resnet-20", 3)
     convolutions = [module for module in made.modules() if isinstance(module, torch.nn.Conv2d)]

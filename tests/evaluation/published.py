@@ -60,7 +60,8 @@ def temperature(data: Data) -> np.ndarray:
     grid = np.linspace(np.log(1e-6), np.log(1e6), 1000)
     best = grid[int(np.argmin([loss(value) for value in grid]))]
     found = minimize_scalar(loss, bounds=(best - 0.1, best + 0.1), method="bounded", options={"xatol": 1e-7})
-    return -softmax(data.logits / np.exp(found.x), axis=1).max(axis=1)
+    ordered = np.sort(data.logits / np.exp(found.x), axis=1)
+    return logsumexp(ordered[:, :-1], axis=1) - logsumexp(ordered, axis=1)  # log(1 - p), which does not saturate
 
 
 def generalised_entropy(data: Data, gamma: float, M: int) -> np.ndarray:

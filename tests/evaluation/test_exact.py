@@ -56,8 +56,8 @@ def test_the_temperature_is_the_minimiser_on_a_grid(best: float, classes: int) -
     grid = best * np.geomspace(0.8, 1.25, 901)
     losses = [-log_softmax(logits.numpy() / t, axis=1)[rows, labels.numpy()].mean() for t in grid]
     assert found.temperature == pytest.approx(grid[int(np.argmin(losses))], rel=5e-4)
-    expected = -np.exp(log_softmax(logits.numpy() / found.temperature, axis=1)).max(axis=1)
-    np.testing.assert_allclose(found.predict_logits(logits), expected, rtol=1e-9)
+    expected = np.exp(log_softmax(logits.numpy() / found.temperature, axis=1)).max(axis=1)
+    np.testing.assert_allclose(1 - np.exp(found.predict_logits(logits)), expected, rtol=1e-9)
 
 
 def test_a_temperature_without_a_minimum_is_one_at_which_the_loss_is_gone() -> None:

@@ -19,8 +19,8 @@ HOSTILE = {  # classes, scale of the features, units that are 0 on every trainin
 SINGLE = 2e-4  # pytorch-ood computes many of them in single precision
 TOLERANCES = {"gen": 1e-9, "msp": 1e-9, "energy": 1e-9, "max-logit": 1e-9, "klm": 1e-9, "openmax": 1e-9, "vim": 1e-6}
 LOOSE = {"mahalanobis": 1e-3, "rmd": 1e-3, "weiper": 2e-2}
-# SHE needs a right answer of every class; ASH-B fills some of the silent units, whichever; logits that say nothing of the
-# labels are best divided by infinity
+# SHE needs a right answer of every class; ASH-B fills some of the silent units, whichever; logits that say nothing of
+# the labels are best divided by infinity
 NOT_DEFINED = {
     *(("she", case) for case in ("wide", "tiny", "silent")),
     ("ash-b", "silent"),

@@ -1,5 +1,6 @@
 """`boundary`, `mixup` and `synthetic-id`: what each hands on of its sampler, tested in tests/synthesis."""
 
+import pytest
 import torch
 
 from pipeline.methods import boundary, mixup, synthetic_id
@@ -7,7 +8,7 @@ from pipeline.synthesis import diffusion, mixing
 from pipeline.synthesis.boundary import Sampler
 from tests.methods.inputs import SmallInputs, check_any_part_is_that_of_the_whole
 
-SAMPLER = {"sampler": "ddim", "steps": 3, "guidance": 1.0, "batch": 4}
+SAMPLER = {"sampler": "ddim", "steps": 3, "guidance": 1.0, "clip": None, "batch": 4}
 
 
 def test_boundary_outliers_are_those_of_the_sampler_around_their_source() -> None:
@@ -41,3 +42,14 @@ def test_synthetic_id_images_are_of_the_classes_in_turn() -> None:
     found = check_any_part_is_that_of_the_whole(synthetic_id.method(settings, inputs), 12, tolerance=1e-3)
     assert torch.equal(found.parents, (torch.arange(12) % 3)[:, None].repeat(1, 2))
     assert bool((found.source == -1).all()) and bool((found.strength == 1).all())
+
+
+def test_clean_images_are_clipped_in_raw_latents() -> None:
+    """The last of ancestral steps is the estimate itself: no raw latent is larger than the bound."""
+    inputs = SmallInputs()
+    sampler = SAMPLER | {"sampler": "ddpm", "steps": 5, "clip": 0.3}
+    for draw in (
+        mixup.method(mixup.Settings(count=4, mode="sum", ratio=[0.5, 0.5], **sampler), inputs),
+        synthetic_id.method(synthetic_id.Settings(**sampler), inputs),
+    ):
+        assert float(draw(range(4)).values.abs().max()) == pytest.approx(0.3, rel=1e-4)

@@ -190,6 +190,9 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         lambda own: own["sample"]["embedding"].update(generator="someone/sd", revision="a" * 40, prompt="a cat"),
         ["embedding", "prompt is 'a cat', expected one {}"],
     ),
+    "clipping that the sampler does not do": (
+        set_to("sample", "mixup", "clip", 1.0), ["sample.mixup", "clip is 1.0 and sampler dpm-solver++"],
+    ),
     "unknown detector": (set_to("score", "detectors", {"mps": {}}), ["score.detectors", "did you mean msp"]),
     "unknown image detector": (set_to("infer", "detectors", {"odn": {}}), ["infer.detectors", "did you mean odin"]),
     "section that is a list": (set_to("encode", [1]), ["encode"]),

@@ -53,6 +53,25 @@ def test_samplers_recover_a_gaussian_from_its_exact_prediction(
     assert float(sampled.std()) == pytest.approx(std, abs=0.08)
 
 
+def test_clipping_bounds_the_estimate_of_the_clean_image_in_every_step() -> None:
+    """A model that promises an image of 9: sampled as it says without a bound, at the bound with one."""
+    process, seen = diffusion.noise_schedule("linear", "epsilon"), []
+
+    def promising(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha = process.alphas_cumprod[times].view(-1, 1, 1, 1) ** 0.5
+        seen.append(noisy)
+        return (noisy - alpha * 9) / (1 - alpha**2) ** 0.5
+
+    def sampled(clip: float | None) -> torch.Tensor:
+        noise, generators = normal(0, "test", range(20), (1, 2, 2)), torch_generators(0, "steps", range(20))
+        sampler = diffusion.make_scheduler("ddpm", process, clip)
+        return diffusion.denoise(promising, noise, sampler, 100, generators)
+
+    assert float(sampled(None).mean()) == pytest.approx(9, abs=0.1)
+    assert float(sampled(1.5).mean()) == pytest.approx(1.5, abs=0.1)
+    assert not diffusion.make_scheduler("ddpm", process).config.clip_sample
+
+
 def test_samplers_belong_to_the_training_process() -> None:
     found = diffusion.make_scheduler("dpm-solver++", diffusion.noise_schedule())
     assert isinstance(found, DPMSolverMultistepScheduler)
