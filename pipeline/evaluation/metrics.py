@@ -38,6 +38,14 @@ def ood_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, floa
     return {name: 100 * float(value) for name, value in values.items()}
 
 
+def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
+    """The `auroc` of `ood_metrics` alone, by ranks: many times faster, for searches."""
+    from scipy.stats import rankdata
+
+    ranks, n, m = rankdata(np.concatenate([id_scores, ood_scores])), len(id_scores), len(ood_scores)
+    return 100 * float(ranks[n:].sum() - m * (m + 1) / 2) / (n * m)
+
+
 def _fpr_at_corner(fpr: np.ndarray, tpr: np.ndarray, negatives: int, positives: int) -> float:
     """False positive rate at the first corner of the curve with enough recall.
 

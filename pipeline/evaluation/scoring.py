@@ -14,7 +14,7 @@ from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.artifacts.roles import OOD_ROLES
 from pipeline.evaluation.detectors import Scorer, fit
 from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
-from pipeline.evaluation.metrics import accuracy_percent, ood_metrics
+from pipeline.evaluation.metrics import accuracy_percent, auroc
 from pipeline.runtime.errors import UserError
 
 Options = Mapping[str, dict[str, Any]]
@@ -116,7 +116,7 @@ def choose(candidates: Mapping[str, Scorer], files: Mapping[str, OutputFile], po
 
 
 def _areas(id_scores: pd.DataFrame, ood_scores: pd.DataFrame, names: list[str]) -> dict[str, float]:
-    return {name: ood_metrics(id_scores[name].to_numpy(), ood_scores[name].to_numpy())["auroc"] for name in names}
+    return {name: auroc(id_scores[name].to_numpy(), ood_scores[name].to_numpy()) for name in names}
 
 
 def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: Options, pooled: bool = False) -> Scored:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pytorch_ood.metrics import OODMetrics
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
-from pipeline.evaluation.metrics import accuracy_percent, ood_metrics
+from pipeline.evaluation.metrics import accuracy_percent, auroc, ood_metrics
 
 levels = st.integers(0, 6).map(float)  # few levels: many ties
 sets = st.lists(levels, min_size=1, max_size=40).map(np.array)
@@ -63,6 +63,7 @@ def test_auroc_is_the_chance_that_ood_scores_higher(known: np.ndarray, unknown: 
     found = ood_metrics(known, unknown)["auroc"]
     assert found == pytest.approx(100 * pairs.mean(), abs=1e-9)
     assert found == pytest.approx(100 * roc_auc_score(labels, np.concatenate([known, unknown])), abs=1e-9)
+    assert auroc(known, unknown) == pytest.approx(ood_metrics(known, unknown)["auroc"], abs=1e-9)
 
 
 @settings(max_examples=1000, deadline=None)
