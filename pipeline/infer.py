@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import detector_json, images, models, outputs
+from pipeline.artifacts import detector as detectors
+from pipeline.artifacts import images, models, outputs
 from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
-from pipeline.artifacts.detector_json import Detector
+from pipeline.artifacts.detector import Detector
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
 from pipeline.classifier.networks import Classifier, predict
@@ -84,7 +85,7 @@ def image_scores(model: Classifier, pixels: Tensor, settings: InferSettings) -> 
 def outputs_of(model: Model, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
     """Columns of a model's outputs on some images, by name."""
     logits, features = predict(model.classifier, pixels, settings.batch)
-    own = SCORES[model.detector.score](logits, features, model.classifier.head.weight.cpu())
+    own = SCORES[model.detector.settings.score](logits, features, model.classifier.head.weight.cpu())
     scores = {"own": own} | image_scores(model.classifier, pixels, settings)
     return {"logits": logits, "features": features} | {f"score {name}": values for name, values in scores.items()}
 
@@ -107,7 +108,7 @@ def model_folders() -> list[Path]:
 def load_model(folder: Path, common: dict[str, Any]) -> Model:
     """A trained model from its folder, on the device; `common` is what the outputs of all models are made from."""
     classifier = models.load(Classifier, folder).to(pick_device())
-    detector = detector_json.read(folder / "detector.json")
+    detector = detectors.read(*(folder / name for name in detectors.FILES))
     digest = digest_of(common | {"model": hashes_of(folder)})
     return Model(f"{folder.parent.name}/{folder.name}", classifier, detector, digest)
 

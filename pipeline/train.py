@@ -1,8 +1,8 @@
 """Train the classifiers of every recipe, one for each seed.
 
 Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
-Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, training.json, README.md),
-data/curves/RECIPE/s<seed> (loss terms over time, see artifacts/curves.py).
+Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, detector.safetensors,
+training.json, README.md), data/curves/RECIPE/s<seed> (loss terms over time, see artifacts/curves.py).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs. One more seed
 or recipe trains itself alone: a classifier whose inputs, settings and code are unchanged is taken over.
 """
@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline.artifacts import curves, detector_json, images, models
-from pipeline.artifacts.detector_json import Detector
+from pipeline.artifacts import curves, images, models
+from pipeline.artifacts import detector as detectors
+from pipeline.artifacts.detector import Detector
 from pipeline.artifacts.images import ImageFile, ImageSet
 from pipeline.artifacts.model_card import model_card
 from pipeline.artifacts.selection import Selection
@@ -39,7 +40,7 @@ from pipeline.training.batches import OPEN
 from pipeline.training.loaders import Loader, whole
 from pipeline.training.precision import resolve
 
-ID_PASS_RATE = 0.95  # share of ID validation images below the stored threshold
+FALSE_ALARMS = 0.05  # share of ID images that a classifier calls unknown where nothing else is asked for
 # settings that decide no single training, or whose effect is in the digest of the images
 ELSEWHERE = {"seeds", "outliers", "controls", "auxiliary_count", "checkpoint_every", "in_memory"}
 
@@ -189,12 +190,12 @@ def write_curves(one: Training) -> Any:
 
 
 def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[Detector, float]:
-    """A score and the threshold above which an image is unknown, and the accuracy on the same ID validation images."""
+    """A score and its values on ID validation images, and the accuracy on them."""
     logits, features = predict(model, val_set.pixels, batch)
     name: Literal["msp", "max-cosine"] = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
     scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
-    threshold = float(scores.quantile(ID_PASS_RATE))
-    return Detector(score=name, threshold=threshold, id_pass_rate=ID_PASS_RATE), accuracy(logits, val_set.labels)
+    settings = detectors.Settings(score=name, false_alarms=FALSE_ALARMS)
+    return Detector(settings, scores.sort().values), accuracy(logits, val_set.labels)
 
 
 def save(model: Classifier, one: Training, common: TrainingInputs) -> float:
@@ -204,7 +205,7 @@ def save(model: Classifier, one: Training, common: TrainingInputs) -> float:
     form = (model.resize, model.size, model.channels)
     with atomic_write(one.folder) as folder:
         model.save_pretrained(folder)
-        detector_json.write(folder, own)
+        detectors.write(folder, own)
         write_json(folder / "training.json", {"made_from": one.digest})
         card = model_card(about, model.classes, form, own, right)
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -96,7 +96,8 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, plac
     assert CliRunner().invoke(app, ["export", "model.onnx"]).exit_code == 0
     session = onnxruntime.InferenceSession("model.onnx")
     for row in rows[::5]:
-        score = session.run(["score"], {"images": np.asarray(Image.open(row["path"]))[None]})[0]
+        asked = {"images": np.asarray(Image.open(row["path"]))[None], "false_alarms": np.array(0.05)}
+        score = session.run(["score"], asked)[0]
         assert row["score"] == pytest.approx(float(score[0]), abs=1e-4)
     for group, choices in (("near", None), ("far", "val_far")):
         settings["prepare"]["folder"] |= {"near": {}, "far": {}, "val_near": {}, "val_far": {}}

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from pipeline.artifacts.detector_json import Detector
+from pipeline.artifacts.detector import Detector
 
 CARD = """---
 {metadata}
@@ -21,8 +21,9 @@ Trained by Penumbra with the recipe `{name}`, seed {seed}: {recipe}.
   (bilinear, antialiased, as Pillow does), the {size} x {size} pixels in the middle, in 0..1. The model normalises them
   itself.
 - On ID validation images: {accuracy:.1%} right.
-- `detector.json`: an image is unknown where its {score} score (larger is more OOD) is above {threshold:.6g}; that lets
-  {rate:.0%} of the ID validation images pass (`id_pass_rate`).
+- `detector.safetensors`: the {score} scores (larger is more OOD) of {validation} ID validation images. An image's
+  p-value is the share of them, itself included, that score at least as high. It is unknown where that is at most
+  {false_alarms:g} (`detector.json`): about {false_alarms:.0%} of ID images are.
 
 `penumbra predict PHOTOS --model FOLDER` does all of it. In Python:
 
@@ -48,11 +49,12 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("classifier.onnx")
 photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-probabilities, score, unknown = session.run(None, {{"images": np.asarray(photo)[None]}})
+asked = {{"images": np.asarray(photo)[None], "false_alarms": np.array({false_alarms:g})}}
+probabilities, score, p_value, unknown = session.run(None, asked)
 ```
 
-The weights are safetensors; nothing is pickled. A threshold set on ID images says nothing about how much of what is
-unknown it catches: see the report for that.
+The weights are safetensors; nothing is pickled. A rate of false alarms says nothing about how much of what is unknown
+is caught: see the report for that.
 """
 
 
@@ -68,7 +70,7 @@ def model_card(
     Args:
         about: `recipe`, its name; `seed`; `settings`, what the recipe asks for.
         form: of the images: resize (the shorter side in pixels), size of the crop, channels.
-        detector: its score and threshold.
+        detector: its score, and its values on ID validation images.
         accuracy: on ID validation images, 0..1.
     """
     resize, size, channels = form
@@ -87,7 +89,7 @@ def model_card(
         size=size,
         recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
-        score=detector.score,
-        threshold=detector.threshold,
-        rate=detector.id_pass_rate,
+        score=detector.settings.score,
+        false_alarms=detector.settings.false_alarms,
+        validation=len(detector.id_scores),
     )

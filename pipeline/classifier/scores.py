@@ -1,10 +1,11 @@
-"""OOD scores of a single model output, in PyTorch alone: for a stored threshold, and inside an exported graph.
+"""OOD scores of a single model output, in PyTorch alone: for a deployed model, and inside an exported graph.
 
 A score is larger for OOD.
 """
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,3 +32,17 @@ SCORES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of logits, 
     "msp": lambda logits, features, weight: max_softmax(logits),
     "max-cosine": lambda logits, features, weight: max_cosine(features, weight),
 }
+
+
+def p_values(scores: Tensor, id_scores: Tensor) -> Tensor:
+    """Conformal p-values (Vovk et al. 2005, section 2.2; Bates et al. 2023 for outliers), float64 (n,).
+
+    The share of held-out ID images that score at least as high, the image itself counted among them. Of ID images as
+    the held-out ones at most a share `a` has a p-value of at most `a`, for every `a`.
+
+    Args:
+        scores: (n,), larger for OOD.
+        id_scores: of ID images that trained nothing, (m,).
+    """
+    as_high = (id_scores[None] >= scores[:, None]).sum(dim=1, dtype=torch.float64)
+    return (1 + as_high) / (len(id_scores) + 1)

@@ -32,37 +32,51 @@ def predict(
     model: Model = None,
     revision: Revision = None,
     batch: Annotated[int, typer.Option(min=1, help="images per batch")] = 64,
+    false_alarms: Annotated[
+        float | None, typer.Option(help="share of known images that may be called unknown, above 0 and below 1")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
     parquet: Annotated[Path | None, typer.Option(help="write a parquet file instead of printing")] = None,
     force: Force = False,
 ) -> None:
-    """Print the class of each image, its probability, the OOD score, and whether the image is known.
+    """Print the class of each image, its probability, the OOD score, its p-value, and whether the image is known.
 
-    An image is unknown if its score is above the model's threshold. Images that cannot be read are named and skipped,
-    and the exit status is then 1. In folders, hidden files are ignored, and files that are not images by their suffix
-    are counted.
+    The p-value is the share of ID validation images that score at least as high; an image is unknown if it is at most
+    --false-alarms (otherwise the model's own rate, 0.05). The last line says whether more are than chance would make
+    of known images. Images that cannot be read are named and skipped, and the exit status is then 1. In folders, hidden
+    files are ignored, and files that are not images by their suffix are counted.
     """
     from pipeline.runtime.console import track
     from pipeline.runtime.destination import destination
-    from pipeline.serving import open_set
+    from pipeline.serving import expected, open_set
     from pipeline.serving import predict as serving
     from pipeline.sources.walk import CLOSED
 
+    if false_alarms is not None and not 0 < false_alarms < 1:
+        raise UserError(f"--false-alarms {false_alarms}: expected a share above 0 and below 1, such as 0.01")
     inputs, model = [Path(path) for path in paths], model or _shipped()
     target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
     found = serving.find(paths)
     if found.left_out:
         typer.echo(f"left out {found.summary()}", err=True)
-    rows = serving.predict(open_set.load(model, revision), found.images, batch)
+    classifier = open_set.load(model, revision)
+    rate, validation = false_alarms or classifier.settings.false_alarms, len(classifier.id_scores)
+    if validation < expected.fewest(rate):
+        problem = f"{validation} ID validation images, {expected.fewest(rate)} are needed"
+        typer.echo(f"false alarms {rate:g}: no image can be called unknown: {problem}", err=True)
+    rows = serving.predict(classifier, found.images, batch, rate)
     if target is not None:
         rows = track(serving.write_parquet(rows, target, batch), "predict", len(found.images))
     elif not json:
         typer.echo(serving.HEADER)
-    skipped = 0
+    skipped = unknown = 0
     for row in rows:
         skipped += "error" in row
+        unknown += row.get("verdict") == "unknown"
         if target is None or "error" in row:
             typer.echo(serving.line(row, json and target is None), err="error" in row and not json)
+    if judged := len(found.images) - skipped:
+        typer.echo(expected.summary(unknown, judged, validation, rate), err=True)
     if closed := found.left_out.get(CLOSED):
         raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
     if skipped:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from pipeline.artifacts.detector import FILES
 from pipeline.hub.upload import upload
 from pipeline.runtime.errors import UserError
 
-PUBLISHED = ("config.json", "model.safetensors", "detector.json", "README.md")
+PUBLISHED = ("config.json", "model.safetensors", *FILES, "README.md")
 
 
 def push(folder: Path, repository: str) -> str:

@@ -14,7 +14,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier
 from pipeline.serving.resize import Preprocess
 
-OUTPUTS = ("probabilities", "score", "unknown")
+INPUTS, OUTPUTS = ("images", "false_alarms"), ("probabilities", "score", "p_value", "unknown")
 TOLERANCE = 1e-4  # of probabilities and scores, between two float32 runtimes
 TRACED, CHECKED = (2, 31, 47, 3), (3, 52, 29, 3)  # shapes of images: another one is checked, so that a fixed one shows
 
@@ -28,9 +28,9 @@ class Deployed(nn.Module):
         self.preprocess = Preprocess(classifier.resize, classifier.size, classifier.channels)
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 RGB (n, height, width, 3) to probabilities, OOD scores and verdicts, see `OpenSetClassifier`."""
-        return self.model(self.preprocess(images))
+    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """uint8 RGB (n, height, width, 3) and a rate to all that an `OpenSetClassifier` says."""
+        return self.model(self.preprocess(images), false_alarms)
 
 
 def preprocessing(resize: int, size: int, channels: int) -> dict[str, str | int]:
@@ -51,7 +51,7 @@ def _strangers(path: Path) -> list[str]:
         file = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise ValueError(str(error)) from None
-    if not {"classes", "threshold"} <= {entry.key for entry in file.metadata_props}:
+    if not {"classes", "false_alarms"} <= {entry.key for entry in file.metadata_props}:
         raise ValueError("other metadata")
     return []
 
@@ -76,9 +76,9 @@ def check_packages() -> None:
 def export(model: OpenSetClassifier, target: Destination) -> float:
     """Write the file and run it with onnxruntime on random images; returns the largest difference to PyTorch.
 
-    Its input is `images`, uint8 RGB (n, height, width, 3) for any n, height and width; its outputs are `probabilities`
-    (n, classes), `score` (n,), larger for OOD, and `unknown` (n,). Its metadata hold the classes, the threshold and the
-    preprocessing, which is in the graph.
+    Its inputs are `images`, uint8 RGB (n, height, width, 3) for any n, height and width, and `false_alarms`, float64
+    (); its outputs are `probabilities` (n, classes), `score` (n,), larger for OOD, `p_value` (n,) and `unknown` (n,).
+    Its metadata hold the classes, the default rate of false alarms and the preprocessing, which is in the graph.
 
     Raises:
         UserError: packages are missing, or the file does not say what the model says.
@@ -95,26 +95,28 @@ def export(model: OpenSetClassifier, target: Destination) -> float:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter's own making
             torch.onnx.export(
-                deployed, (_random(TRACED),), str(path), input_names=["images"], output_names=list(OUTPUTS),
-                dynamo=True, dynamic_shapes=(names,), external_data=False, verbose=False,
+                deployed, _asked(model, TRACED), str(path), input_names=list(INPUTS), output_names=list(OUTPUTS),
+                dynamo=True, dynamic_shapes=(names, None), external_data=False, verbose=False,
             )  # fmt: skip
         file = onnx.load(path)
         steps = preprocessing(classifier.resize, classifier.size, classifier.channels)
-        about = {"classes": json.dumps(classifier.classes), **model.detector.model_dump(), **steps}
+        about = {"classes": json.dumps(classifier.classes), **model.settings.model_dump(), **steps}
         for key, value in about.items():
             file.metadata_props.add(key=key, value=str(value))
         onnx.save(file, path)
-        return _compare(deployed, onnxruntime.InferenceSession(path.read_bytes()), _random(CHECKED))
+        return _compare(deployed, onnxruntime.InferenceSession(path.read_bytes()), _asked(model, CHECKED))
 
 
-def _random(shape: tuple[int, ...]) -> Tensor:
-    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def _asked(model: OpenSetClassifier, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return images, torch.tensor(model.settings.false_alarms, dtype=torch.float64)
 
 
 @torch.no_grad()
-def _compare(deployed: Deployed, session: object, images: Tensor) -> float:
-    said = session.run(None, {"images": images.numpy()})  # type: ignore[attr-defined]
-    expected = [part.numpy() for part in deployed(images)]
+def _compare(deployed: Deployed, session: object, asked: tuple[Tensor, Tensor]) -> float:
+    inputs = {name: value.numpy() for name, value in zip(INPUTS, asked, strict=True)}
+    said = session.run(None, inputs)  # type: ignore[attr-defined]
+    expected = [part.numpy() for part in deployed(*asked)]
     worst = max(float(np.abs(a - b).max()) for a, b in zip(said[:2], expected[:2], strict=True))
     if worst > TOLERANCE or [part.shape for part in said] != [part.shape for part in expected]:
         raise UserError(f"export: the file differs from the model by {worst:.2g}, at most {TOLERANCE} is expected")

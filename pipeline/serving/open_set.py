@@ -1,4 +1,4 @@
-"""A classifier with its score and threshold: what tells the known from the unknown."""
+"""A classifier with its score and p-values: what tells the known from the unknown."""
 
 from pathlib import Path
 from typing import Any
@@ -6,35 +6,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import detector_json, models
-from pipeline.artifacts.detector_json import Detector
+from pipeline.artifacts import detector as detectors
+from pipeline.artifacts import models
+from pipeline.artifacts.detector import Detector
 from pipeline.artifacts.revisions import check_revision
 from pipeline.classifier.networks import Classifier
-from pipeline.classifier.scores import SCORES
+from pipeline.classifier.scores import SCORES, p_values
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import pick_device
 
 
 class OpenSetClassifier(nn.Module):
-    """Images to probabilities, OOD scores and verdicts, all in one graph.
+    """Images to probabilities, OOD scores, p-values and verdicts, all in one graph.
 
     Args:
         classifier: a trained one.
-        detector: its score and the threshold above which an image is unknown.
+        detector: its score, and the values of it on ID validation images.
     """
+
+    id_scores: Tensor
 
     def __init__(self, classifier: Classifier, detector: Detector):
         super().__init__()
-        self.classifier, self.detector = classifier, detector
+        self.classifier, self.settings = classifier, detector.settings
+        self.register_buffer("id_scores", detector.id_scores)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, float in 0..1, (n, channels, size, size), to
+    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, float in 0..1, (n, channels, size, size), and a rate of false alarms, float64 (), to
 
-        probabilities, float32 (n, classes); OOD scores, float64 (n,), larger for OOD; and unknown, bool (n,).
+        probabilities, float32 (n, classes); OOD scores, float64 (n,), larger for OOD; p-values, float64 (n,), see
+        `scores.p_values`; and unknown, bool (n,).
         """
         logits, features = self.classifier(images)
-        scores = SCORES[self.detector.score](logits, features, self.classifier.head.weight)
-        return logits.softmax(dim=1), scores, scores > self.detector.threshold
+        scores = SCORES[self.settings.score](logits, features, self.classifier.head.weight)
+        p = p_values(scores, self.id_scores)
+        return logits.softmax(dim=1), scores, p, p <= false_alarms
 
 
 def load(source: str, revision: str | None) -> OpenSetClassifier:
@@ -47,22 +53,29 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
         raise UserError(f"{source}: no such folder; run `dvc repro`, or name a model of the Hub with its --revision")
     check_revision(source, revision)
     classifier = models.load(Classifier, source, revision=revision)
-    detector = detector_json.read(models.file(source, revision, "detector.json"))
+    detector = detectors.read(*(models.file(source, revision, name) for name in detectors.FILES))
     return OpenSetClassifier(classifier, detector).to(pick_device()).eval()
 
 
 @torch.no_grad()
-def judge(model: OpenSetClassifier, images: Tensor) -> list[dict[str, Any]]:
-    """class, confidence (0..1), score and verdict (`known`, `unknown`) of each image, (n, channels, size, size)."""
-    probabilities, scores, unknown = (part.cpu() for part in model(images))
+def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list[dict[str, Any]]:
+    """class, confidence (0..1), score, p_value and verdict (`known`, `unknown`) of each image.
+
+    Args:
+        images: float in 0..1, (n, channels, size, size).
+        false_alarms: share of known images that may be called unknown, 0..1.
+    """
+    rate = torch.tensor(false_alarms, dtype=torch.float64, device=images.device)
+    probabilities, scores, p, unknown = (part.cpu() for part in model(images, rate))
     confidence, best = probabilities.max(dim=1)
-    columns = zip(best.tolist(), confidence.tolist(), scores.tolist(), unknown.tolist(), strict=True)
+    columns = zip(best.tolist(), confidence.tolist(), scores.tolist(), p.tolist(), unknown.tolist(), strict=True)
     return [
         {
             "class": model.classifier.classes[label],
             "confidence": sure,
             "score": score,
+            "p_value": p_value,
             "verdict": "unknown" if is_unknown else "known",
         }
-        for label, sure, score, is_unknown in columns
+        for label, sure, score, p_value, is_unknown in columns
     ]

@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("class", pa.string()),
         ("confidence", pa.float64()),
         ("score", pa.float64()),
+        ("p_value", pa.float64()),
         ("verdict", pa.string()),
         ("error", pa.string()),
     ]
@@ -43,7 +44,7 @@ def _strangers(path: Path) -> list[str]:
 
 
 PREDICTIONS = Kind("file of predictions", is_folder=False, strangers=_strangers)
-Row = dict[str, Any]  # path, and either class, confidence, score and verdict, or error
+Row = dict[str, Any]  # path, and either class, confidence, score, p_value and verdict, or error
 Read = tuple[list[Path], list[np.ndarray | str]]  # files, and of each its pixels or why there are none
 
 
@@ -69,8 +70,12 @@ def find(patterns: Iterable[str]) -> Found:
     return found
 
 
-def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iterator[Row]:
-    """Judge files in order; one that cannot be read gets its reason under `error` and nothing else."""
+def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int, false_alarms: float) -> Iterator[Row]:
+    """Judge files in order; one that cannot be read gets its reason under `error` and nothing else.
+
+    Args:
+        false_alarms: share of known images that may be called unknown, 0..1.
+    """
     device = next(model.parameters()).device
 
     def read(part: list[Path]) -> Read:
@@ -79,7 +84,7 @@ def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int) -> Iter
     for part, read_files in ahead(read, batched(paths, batch)):
         readable = [pixels for pixels in read_files if isinstance(pixels, np.ndarray)]
         images = as_images(torch.from_numpy(np.stack(readable)).to(device)) if readable else None
-        judged = iter(judge(model, images) if images is not None else [])
+        judged = iter(judge(model, images, false_alarms) if images is not None else [])
         for path, pixels in zip(part, read_files, strict=True):
             yield {"path": str(path)} | ({"error": pixels} if isinstance(pixels, str) else next(judged))
 
@@ -103,11 +108,11 @@ def line(row: Row, as_json: bool) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
     if "error" in row:
         return printable(f"skipped  {row['path']}: {row['error']}")
-    line = f"{row['verdict']:<8} {row['confidence']:>6.1%} {row['score']:>9.4f}  {row['class']:<16} {row['path']}"
-    return printable(line)
+    numbers = f"{row['p_value']:>7.4f} {row['confidence']:>6.1%} {row['score']:>9.4f}"
+    return printable(f"{row['verdict']:<8} {numbers}  {row['class']:<16} {row['path']}")
 
 
-HEADER = f"{'verdict':<8} {'sure':>6} {'score':>9}  {'class':<16} path"
+HEADER = f"{'verdict':<8} {'p':>7} {'sure':>6} {'score':>9}  {'class':<16} path"
 
 
 def write_parquet(rows: Iterable[Row], target: Destination, batch: int) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import outliers
+from pipeline.artifacts import detector, outliers
 from pipeline.artifacts.dataset_json import SCHEMA_VERSION
 from pipeline.artifacts.outliers import encode_sample
 from pipeline.artifacts.outputs import Outputs, path_of, write
@@ -176,8 +176,9 @@ def test_a_failed_write_leaves_nothing(place: Path, error: type[BaseException]) 
 def save_model(folder: Path) -> None:
     torch.manual_seed(0)
     Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    detector = {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95}
-    (folder / "detector.json").write_text(json.dumps(detector))
+    detector.write(
+        folder, detector.Detector(detector.Settings(score="msp", false_alarms=0.05), torch.zeros(1).double())
+    )
 
 
 def save_dataset(folder: Path) -> None:

@@ -18,35 +18,40 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
 from torchvision.transforms import functional as transforms
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import models
-from pipeline.artifacts.detector_json import Detector
+from pipeline.artifacts.detector import Detector, Settings, write
 from pipeline.artifacts.model_card import model_card
 from pipeline.classifier.networks import Classifier
 from pipeline.hub.models import push
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import write_json
 from pipeline.serving import open_set, predict
 from pipeline.serving.resize import Preprocess
 from pipeline.sources.preprocess import preprocess
 from tests.conftest import ROOT
 
+AROUND = torch.linspace(-1, -0.3, 40).double()  # ID validation scores
 LINEAR, COSFACE = {"kind": "linear"}, {"kind": "cosface", "scale": 30.0, "margin": 0.35}
 
 
 def save(
-    folder: Path, head: dict[str, Any] = LINEAR, channels: int = 3, threshold: float = -0.5, resize: int | None = None
+    folder: Path,
+    head: dict[str, Any] = LINEAR,
+    channels: int = 3,
+    id_scores: Tensor = AROUND,
+    resize: int | None = None,
 ) -> Path:
     torch.manual_seed(0)
     model = Classifier(
         "wrn-10-1", head, ["cat", "dog", "élan"], 16, channels, [0.5] * channels, [0.2] * channels, resize
     )
     model.save_pretrained(folder)
-    score = "msp" if head is LINEAR else "max-cosine"
-    write_json(folder / "detector.json", {"score": score, "threshold": threshold, "id_pass_rate": 0.95})
+    write(folder, Detector(Settings(score="msp" if head is LINEAR else "max-cosine", false_alarms=0.3), id_scores))
     (folder / "README.md").write_text("# a card")
     return folder
 
@@ -82,15 +87,34 @@ def test_predictions_are_the_models_own(model: Path, photos: Path) -> None:
         assert row["class"] == classifier.classes[int(probabilities.argmax())]
         assert row["confidence"] == pytest.approx(float(probabilities.max()), abs=1e-5)
         assert row["score"] == pytest.approx(-float(probabilities.max()), abs=1e-5)
-        assert row["verdict"] == ("unknown" if row["score"] > -0.5 else "known")
+        assert row["p_value"] == pytest.approx((1 + sum(AROUND.numpy() >= row["score"])) / 41)
+        assert row["verdict"] == ("unknown" if row["p_value"] <= 0.3 else "known")
 
 
-@pytest.mark.parametrize("threshold", [-2.0, 2.0])
-def test_the_stored_threshold_decides(tmp_path: Path, photos: Path, threshold: float) -> None:
-    folder = save(tmp_path / "other", COSFACE, threshold=threshold)
+@pytest.mark.parametrize("id_score", [-2.0, 2.0])
+def test_scores_of_id_validation_images_decide(tmp_path: Path, photos: Path, id_score: float) -> None:
+    folder = save(tmp_path / "other", COSFACE, id_scores=torch.full((30,), id_score).double())
     rows = lines(photos, "--model", folder)[1]
-    assert {row["verdict"] for row in rows} == {"unknown" if threshold < 0 else "known"}
+    assert {row["verdict"] for row in rows} == {"unknown" if id_score < 0 else "known"}
+    assert {row["p_value"] for row in rows} == {1 / 31 if id_score < 0 else 1.0}
     assert all(-1 <= row["score"] <= 1 for row in rows)
+
+
+def test_the_rate_of_false_alarms_decides_where_it_is_asked_for(model: Path, photos: Path) -> None:
+    ps = [row["p_value"] for row in lines(photos, "--model", model)[1]]
+    for rate in (0.001, 0.05, 0.5, 0.999):
+        rows = lines(photos, "--model", model, "--false-alarms", rate)[1]
+        assert [row["verdict"] == "unknown" for row in rows] == [p <= rate for p in ps]
+    for rate in (0, 1, -0.1, "nan"):
+        done = CliRunner().invoke(app, ["predict", str(photos), "--model", str(model), "--false-alarms", str(rate)])
+        assert isinstance(done.exception, UserError) and "above 0 and below 1" in str(done.exception)
+
+
+@pytest.mark.parametrize(("rate", "enough"), [(0.05, True), (1 / 41, True), (0.02, False)])
+def test_too_few_validation_images_for_a_rate_are_said(model: Path, photos: Path, rate: float, enough: bool) -> None:
+    done = CliRunner().invoke(app, ["predict", str(photos), "--model", str(model), "--false-alarms", str(rate)])
+    said = f"no image can be called unknown: 40 ID validation images, {round(1 / rate) - 1} are needed"
+    assert (said in done.stderr) != enough
 
 
 def test_batches_do_not_matter(model: Path, photos: Path) -> None:
@@ -122,7 +146,7 @@ def test_what_cannot_be_read_is_named_and_skipped(model: Path, photos: Path, tmp
     assert "truncated" in errors["2.png"] and "I;16" in errors["deep.png"]
     done = CliRunner().invoke(app, ["predict", str(photos), "--model", str(model)])
     assert done.exit_code == 1 and "3 of 8 files were skipped" in str(done.exception)
-    assert done.stdout.splitlines()[0].split() == ["verdict", "sure", "score", "class", "path"]
+    assert done.stdout.splitlines()[0].split() == ["verdict", "p", "sure", "score", "class", "path"]
     target = tmp_path / "said.parquet"
     done = CliRunner().invoke(app, ["predict", str(photos), "--model", str(model), "--parquet", str(target)])
     table = pq.read_table(target).to_pylist()
@@ -159,7 +183,9 @@ def test_every_format_on_the_list_is_judged_and_the_rest_is_counted(model: Path,
     done = CliRunner().invoke(app, ["predict", "--json", str(folder), "--model", str(model)])
     rows = [json.loads(text) for text in done.stdout.splitlines()]
     assert done.exit_code == 0 and len(rows) == 10 and not any("error" in row for row in rows)
-    assert done.stderr == "left out .db: 1 (Thumbs.db); .txt: 1 (notes.txt); hidden: 2 (._0.png, .thumbnails)\n"
+    first, last = done.stderr.splitlines()
+    assert first == "left out .db: 1 (Thumbs.db); .txt: 1 (notes.txt); hidden: 2 (._0.png, .thumbnails)"
+    assert " of 10 images are unknown" in last
 
 
 def test_a_name_that_is_no_unicode_is_shown_and_written(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -195,23 +221,26 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
     paths = predict.find([str(photos)]).images * 300
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "_read", counting)
-        rows = predict.predict(loaded, paths, batch=10)
+        rows = predict.predict(loaded, paths, 10, 0.05)
         for _ in range(25):
             next(rows)
         assert len(read) <= 25 + 3 * 10
         rows.close()
 
 
-DETECTOR = '{"score": "msp", "threshold": 0.0, "id_pass_rate": 0.95}'
+DETECTOR = '{"score": "msp", "false_alarms": 0.05}'
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("detector.json", "{", "not valid JSON"),
-        ("detector.json", '{"score": "msp"}', "detector.json: threshold: Field required"),
+        ("detector.json", '{"score": "msp"}', "detector.json: false_alarms: Field required"),
         ("detector.json", DETECTOR.replace("msp", "energy"), "detector.json: score: Input should be 'msp'"),
+        ("detector.json", DETECTOR.replace("0.05", "1.5"), "detector.json: false_alarms: Input should be less than 1"),
         ("detector.json", None, "not found"),
+        ("detector.safetensors", None, "detector.safetensors: not found; train the model again"),
+        ("detector.safetensors", "x", "detector.safetensors: no tensor id_scores"),
         ("model.safetensors", None, "no safetensors weights"),
         ("config.json", "{}", "cannot be loaded as a model"),
         ("config.json", None, "config.json: not found"),
@@ -225,9 +254,11 @@ def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content:
         open_set.load(str(model), None)
 
 
-def test_a_detector_from_before_its_rate_was_renamed_is_read(model: Path) -> None:
-    (model / "detector.json").write_text(DETECTOR.replace("id_pass_rate", "id_true_positive_rate"))
-    assert open_set.load(str(model), None).detector.id_pass_rate == 0.95
+@pytest.mark.parametrize("scores", [[], [2.0, 1.0], [[1.0]], [0.0, float("nan")]])
+def test_scores_that_are_no_sorted_scores_are_refused(model: Path, scores: list[Any]) -> None:
+    save_file({"id_scores": torch.tensor(scores)}, model / "detector.safetensors")
+    with pytest.raises(UserError, match="id_scores are not in ascending order"):
+        open_set.load(str(model), None)
 
 
 def test_a_model_from_the_hub_needs_its_commit() -> None:
@@ -271,14 +302,17 @@ def test_the_exported_file_takes_photographs_and_says_what_predict_says(
     for i, (height, width) in enumerate(SIZES):
         photo = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(photo).save(tmp_path / f"{i}.png")
-        probabilities, scores, unknown = session.run(None, {"images": np.repeat(photo[None], 1 + i % 3, axis=0)})
+        asked = {"images": np.repeat(photo[None], 1 + i % 3, axis=0), "false_alarms": np.array(0.3)}
+        probabilities, scores, ps, unknown = session.run(None, asked)
         [row] = lines(tmp_path / f"{i}.png", "--model", folder)[1]
         assert row["confidence"] == pytest.approx(float(probabilities[-1].max()), abs=1e-5)
         assert row["score"] == pytest.approx(float(scores[-1]), abs=1e-5)
         assert row["class"] == ["cat", "dog", "élan"][int(probabilities[-1].argmax())]
-        assert unknown.dtype == bool and unknown.tolist() == (scores > -0.5).tolist()
+        assert row["p_value"] == pytest.approx(float(ps[-1])) and ps.dtype == np.float64
+        assert unknown.dtype == bool and unknown.tolist() == (ps <= 0.3).tolist()
+        assert not session.run(["unknown"], asked | {"false_alarms": np.array(0.001)})[0].any()
     about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["classes"]) == ["cat", "dog", "élan"] and float(about["threshold"]) == -0.5
+    assert json.loads(about["classes"]) == ["cat", "dog", "élan"] and float(about["false_alarms"]) == 0.3
     assert (about["resize"], about["crop"], about["channels"]) == (str(resize), "16", str(channels))
     assert "EXIF" in about["input"] and about["interpolation"] == "bilinear, antialiased"
 
@@ -290,7 +324,7 @@ def test_the_lines_of_the_card_say_what_predict_says(
     """Run as they stand, on a photograph that is neither square nor upright."""
     monkeypatch.chdir(tmp_path)
     folder = save(Path("FOLDER"), channels=channels, resize=20)
-    detector = Detector(score="msp", threshold=-0.5, id_pass_rate=0.95)
+    detector = Detector(Settings(score="msp", false_alarms=0.3), AROUND)
     about = {"recipe": "penumbra", "seed": 0, "settings": {}}
     card = model_card(about, ["cat", "dog", "élan"], (20, 16, channels), detector, 0.9)
     exif = Image.Exif()
@@ -323,7 +357,7 @@ def test_a_pushed_model_is_the_whole_folder(model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("pipeline.hub.upload.HfApi", Api)
     done = CliRunner().invoke(app, ["push", "me/classifier", "--model", str(model)])
     assert done.exit_code == 0 and "c" * 40 in done.stdout
-    assert open_set.load(str(tmp_path / "hub"), None).detector.score == "msp"
+    assert open_set.load(str(tmp_path / "hub"), None).settings.score == "msp"
     (model / "detector.json").unlink()
     with pytest.raises(UserError, match=r"no detector\.json"):
         push(model, "me/classifier")
