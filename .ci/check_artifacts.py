@@ -91,7 +91,9 @@ def check_models(folder: Path) -> None:
     assert not pickles, pickles
     models = sorted(path.parent for path in folder.rglob("detector.json"))
     for model in models:
-        assert {"config.json", "model.safetensors", "detector.json", "detector.safetensors"} <= {path.name for path in model.iterdir()}
+        assert {"config.json", "model.safetensors", "detector.json", "detector.safetensors"} <= {
+            path.name for path in model.iterdir()
+        }
     print(f"{folder}: {len(models)} classifiers, no pickle")
 
 

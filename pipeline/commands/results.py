@@ -32,6 +32,7 @@ def tables(
 
 def pool(
     runs: Annotated[list[Path], typer.Argument(help="folders of tables: copies of `metrics` of runs of other `seed`s")],
+    against: Annotated[str, typer.Option(help="the recipe that the others are compared with")] = "baseline",
     resamples: Annotated[int, typer.Option(min=2, help="of the test images")] = 1000,
 ) -> None:
     """Print the results of several whole runs, with intervals that hold for another run.
@@ -42,7 +43,7 @@ def pool(
     from pipeline.reporting.pooling import pool as pooled
     from pipeline.reporting.tables import markdown
 
-    for table in pooled(runs, resamples):
+    for table in pooled(runs, resamples, against):
         typer.echo(f"{table.title}\n\n{markdown(table.frame)}\n")
 
 

@@ -16,7 +16,7 @@ from pipeline.evaluation.statistics import differences
 from pipeline.reporting import tables
 from pipeline.reporting.results import MARKS, REFERENCE, Table
 from pipeline.reporting.tables import Differences
-from pipeline.runtime.errors import UserError, one_line
+from pipeline.runtime.errors import UserError, like, one_line
 from pipeline.runtime.files import read_json
 
 
@@ -44,25 +44,28 @@ def read(folder: Path) -> Run:
         raise UserError(f"{folder}: not the tables of a run ({problem}); name folders like `metrics`") from None
 
 
-def pool(folders: Sequence[Path], resamples: int) -> list[Table]:
+def pool(folders: Sequence[Path], resamples: int, reference: str = REFERENCE) -> list[Table]:
     """Results over runs, of the detector that validation chooses over all of them, and of the models' own score.
 
     Args:
         folders: of the tables of at least two runs, of the same recipes, detectors and test images.
         resamples: of the images.
+        reference: the recipe that the others are compared with.
 
     Raises:
-        UserError: the runs do not go together.
+        UserError: the runs do not go together, or have no such recipe.
     """
     if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(f"pool: {len(folders)} folders, expected two runs or more, each once")
     runs = [read(folder) for folder in folders]
     _check_alike(folders, runs)
+    if reference not in (known := list(runs[0].summary)):
+        raise UserError(f"pool: no recipe {reference!r}{like(reference, known)}; --against takes {', '.join(known)}")
     votes = pd.DataFrame([run.validation_auroc for run in runs], dtype=float).mean().fillna(0.0).to_dict()
     detector = summaries.leading(votes)
     shown = [name for name in dict.fromkeys((detector, "own")) if name in votes]
     summary, compared = _summary(runs, shown), _differences(runs, shown, resamples)
-    return [table for name in shown for table in _tables(summary, compared, name, len(runs))]
+    return [table for name in shown for table in _tables(summary, compared, name, reference, len(runs))]
 
 
 def _check_alike(folders: Sequence[Path], runs: Sequence[Run]) -> None:
@@ -107,15 +110,15 @@ def _differences(runs: Sequence[Run], names: list[str], resamples: int) -> Diffe
     return Differences(pd.concat([differences(group, name, resamples)[0] for name, group in groups.items()]))
 
 
-def _tables(summary: dict[str, Any], compared: Differences, name: str, runs: int) -> list[Table]:
-    rows = tables.results(summary, name, compared, REFERENCE)
-    title = f"Results, {name}, mean and standard deviation over {runs} runs in %. {MARKS}"
+def _tables(summary: dict[str, Any], compared: Differences, name: str, reference: str, runs: int) -> list[Table]:
+    rows = tables.results(summary, name, compared, reference)
+    title = f"Results, {name}, mean and standard deviation over {runs} runs in %. {MARKS.format(reference)}"
     found = [Table(f"results-{name}", title, tables.results_frame(rows, {}))]
-    others = [recipe for recipe in summary if recipe != REFERENCE]
-    if REFERENCE in summary and others:
-        cells = compared.find(name, [(recipe, REFERENCE) for recipe in others])
+    others = [recipe for recipe in summary if recipe != reference]
+    if others:
+        cells = compared.find(name, [(recipe, reference) for recipe in others])
         differing = [{"reference": recipe, "cells": own} for recipe, own in zip(others, cells, strict=True)]
         frame = tables.differences_frame(differing).rename(columns={"against": "recipe"})
-        title = f"Each recipe minus {REFERENCE}, {name}, in points, with 95 % intervals."
+        title = f"Each recipe minus {reference}, {name}, in points, with 95 % intervals."
         found.append(Table(f"differences-{name}", title, frame))
     return found

@@ -19,7 +19,7 @@ from pipeline.settings import params
 from pipeline.shortcuts.matching import AROUND, CALIPER, at_equal_sharpness, matches, sharpness_of
 
 REFERENCE = "baseline"
-MARKS = f"(+) and (-): better and worse than {REFERENCE} at 5 %, of all comparisons in this table (Holm)."
+MARKS = "(+) and (-): better and worse than {} at 5 %, of all comparisons in this table (Holm)."
 TABLES = ("summary", "validation", "shortcuts", "choice")
 
 
@@ -137,7 +137,7 @@ def named_tables(results: Results) -> Iterator[Table]:
 
 def _of_detector(results: Results, name: str) -> Iterator[Table]:
     """Results by one detector: on the test sets, on the validation sets, and against every other recipe."""
-    title = f"Results, {name}, mean and standard deviation over seeds in %. {MARKS}"
+    title = f"Results, {name}, mean and standard deviation over seeds in %. {MARKS.format(REFERENCE)}"
     rows = tables.results(results.summary, name, results.differences, REFERENCE)
     yield Table(f"results-{name}", title, tables.results_frame(rows, results.flagged(name)))
     rows = tables.results(results.validation, name, Differences(pd.DataFrame()), REFERENCE)

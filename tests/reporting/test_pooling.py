@@ -69,6 +69,16 @@ def test_means_and_spread_are_over_runs(runs: list[pd.DataFrame], tmp_path: Path
     assert high - low < 1.5 * (of_runs.high - of_runs.low)
 
 
+def test_another_recipe_to_compare_with(runs: list[pd.DataFrame], tmp_path: Path) -> None:
+    folders = [write(tmp_path / str(i), scores) for i, scores in enumerate(runs)]
+    forth, back = (pool(folders, 200, name)[1] for name in ("baseline", "penumbra"))
+    assert "minus penumbra" in back.title and list(back.frame["recipe"]) == ["baseline"]
+    there, again = (float(table.frame.loc[0, "near AUROC ↑"].split()[0]) for table in (forth, back))
+    assert there == -again != 0
+    with pytest.raises(UserError, match="no recipe 'penumbr'.*did you mean penumbra.*--against takes baseline"):
+        pool(folders, 200, "penumbr")
+
+
 def test_runs_that_do_not_go_together(runs: list[pd.DataFrame], tmp_path: Path) -> None:
     first = write(tmp_path / "first", runs[0])
     with pytest.raises(UserError, match="two runs or more"):
