@@ -27,7 +27,8 @@ from pipeline.sources.links import Entered
 
 DATA = {"prepare": "benchmarks", "report": "reporting"}  # folders of files that are no modules
 WATCHED = {  # keys of params.yaml under which paths are
-    "prepare": [f"prepare.folder.{key}" for key in ("id", "near", "far", "val_near", "val_far")] + ["prepare.root"],
+    "prepare": [f"prepare.folder.{key}" for key in ("id", "near", "far", "val_near", "val_far", "unknown")]
+    + ["prepare.root"],
     "autoencoder": ["autoencoder.source"],
     "teacher": ["teacher.weights"],
     "sample": ["sample.embedding.generator"],

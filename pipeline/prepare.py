@@ -1,7 +1,8 @@
 """Fix the splits: check, resize, split, hash and audit the images.
 
 Reads: a benchmark of pipeline/benchmarks, or your own images (`folder`).
-Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/manifest.json.
+Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/unknown.parquet where such
+images are given, data/images/manifest.json.
 Why: every later stage sees the same images; nothing that is chosen on validation has seen a test image.
 """
 
@@ -59,6 +60,8 @@ def sets_of(collection: Collection) -> list[tuple[str, Role, list[Item]]]:
     splits: list[tuple[str, Role, list[Item]]] = [
         (name, "id", collection.splits[name]) for name in ("train", "val", "test")
     ]
+    if collection.unknown:
+        splits.append(("unknown", "unknown", collection.unknown))
     return splits + [(f"ood/{name}", own.role, own.items) for name, own in collection.ood.items()]
 
 

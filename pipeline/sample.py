@@ -39,6 +39,7 @@ PATHS: dict[Input, list[Path]] = {
     "autoencoder": [MODELS / "autoencoder"],
     "teacher": [MODELS / "teacher"],
     "diffusion": [MODELS / "diffusion"],
+    "unknown": [IMAGES / "unknown.parquet"],
 }
 
 
@@ -81,6 +82,17 @@ class Inputs:
         if not (paths := oracle_paths()):
             raise UserError("oracle: no near-OOD validation set; give some under prepare.folder.val_near")
         return torch.cat([images.load(path).pixels for path in paths])
+
+    @cached_property
+    def unknown(self) -> Tensor:
+        """The user's own OOD images.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not (path := IMAGES / "unknown.parquet").is_file():
+            raise UserError("unknown: no image; give a folder of some as prepare.folder.unknown")
+        return images.load(path).pixels
 
     def decode_images(self, raw_latents: Tensor) -> Tensor:
         """float32 images in -1..1 at the ID images' size, with a gradient."""

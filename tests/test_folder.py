@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -112,3 +113,23 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, plac
         assert all(group in own and other not in own for entry in summary.values() for own in entry.values())
         tables, page = Path("report/results.md").read_text(), Path("report/index.html").read_text()
         assert f"{group} AUROC" in tables and "checks" in page
+
+
+def test_real_unknown_images_are_trained_on_and_never_tested(photos: Path, place: Path) -> None:
+    settings = cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos)
+    settings["prepare"]["folder"] |= {"unknown": str(place / "checks"), "near": {"noise": str(place / "noise")}}
+    settings["methods"] = ["unknown"]
+    settings["recipes"] = {
+        "baseline": {},
+        "penumbra": {"auxiliary": ["unknown"], "outlier_exposure": {"weight": 0.5, "temperature": 1.0}},
+    }
+    settings["score"]["detectors"] = {"msp": {}}
+    run_stages(write(settings))
+    scores = pd.read_parquet("metrics/scores.parquet")
+    assert set(scores["set"]) == {"val", "test", "noise", "decoded-test"}
+    new = [str(path) for path in sorted((place / "checks").iterdir())]
+    confidence = {}
+    for recipe in settings["recipes"]:
+        done = CliRunner().invoke(app, ["predict", *new, "--json", "--model", f"data/models/recipes/{recipe}/s0"])
+        confidence[recipe] = np.mean([json.loads(line)["confidence"] for line in done.stdout.splitlines()])
+    assert confidence["penumbra"] < confidence["baseline"] - 0.1

@@ -3,7 +3,7 @@
 from typing import Literal
 
 OOD_LABEL = -1
-Role = Literal["id", "near", "far", "val-near", "val-far", "decoded"]
+Role = Literal["id", "near", "far", "val-near", "val-far", "unknown", "decoded"]
 OOD_ROLES: dict[Literal["test", "val"], tuple[Role, Role]] = {  # ID split -> roles of its OOD sets
     "test": ("near", "far"),
     "val": ("val-near", "val-far"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.synthesis.unet import ConditionalUNet
 
 Draw = Callable[[range], "Candidates"]  # candidates of consecutive indices; i depends on (seed, i) alone
-Input = Literal["images", "latents", "autoencoder", "teacher", "diffusion", "oracle"]  # attributes of `Inputs`
+Input = Literal["images", "latents", "autoencoder", "teacher", "diffusion", "oracle", "unknown"]  # of `Inputs`
 
 
 class Inputs(Protocol):
@@ -49,6 +49,8 @@ class Inputs(Protocol):
     def diffusion(self) -> "ConditionalUNet": ...
     @property
     def oracle(self) -> "Tensor": ...  # real OOD images, uint8 (n, channels, size, size)
+    @property
+    def unknown(self) -> "Tensor": ...  # the user's own real OOD images, likewise
     def decode_images(self, raw_latents: "Tensor") -> "Tensor": ...  # float32 in -1..1 at the ID images' size
 
 
@@ -136,7 +138,7 @@ def required(pools: Sequence[str], section: Section) -> dict[str, MethodSettings
     """
     found = {}
     for name in bases(pools):
-        if problem := unknown(name):
+        if problem := problem_of(name):
             raise UserError(f"params.yaml: methods: {problem}")
         if (settings := settings_of(name, section)) is None:
             raise UserError(f"params.yaml: sample.{name} is missing, and methods names it; add its settings")
@@ -144,7 +146,7 @@ def required(pools: Sequence[str], section: Section) -> dict[str, MethodSettings
     return found
 
 
-def unknown(name: str) -> str | None:
+def problem_of(name: str) -> str | None:
     """What is wrong with the name of a method that does not exist; None for one that does."""
     if name in names():
         return None

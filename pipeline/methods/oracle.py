@@ -3,12 +3,7 @@
 A bound, not a method: who trains on them has no validation left.
 """
 
-from typing import TYPE_CHECKING
-
 from pipeline.methods import Control, Draw, Input, Inputs
-
-if TYPE_CHECKING:
-    from pipeline.artifacts.candidates import Candidates
 
 
 class Settings(Control):
@@ -24,12 +19,6 @@ class Settings(Control):
 
 def method(settings: Settings, inputs: Inputs) -> Draw:
     """Real OOD images in passes over all of them."""
-    from pipeline.artifacts.candidates import Candidates
-    from pipeline.synthesis.drawing import rows_in_passes
+    from pipeline.synthesis.drawing import in_passes
 
-    pixels = inputs.oracle
-
-    def draw(indices: range) -> "Candidates":
-        return Candidates.of_nothing(pixels[rows_in_passes(inputs.seed, indices, len(pixels))])
-
-    return draw
+    return in_passes(inputs.oracle, inputs.seed)

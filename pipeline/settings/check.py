@@ -59,7 +59,7 @@ def _of_methods(own: dict[str, Any]) -> Iterator[Problem]:
     """Every method exists, has its settings, and draws as many candidates as are packed."""
     per_method = own["shards"].per_method
     for name in bases(own["methods"]):
-        if problem := methods.unknown(name):
+        if problem := methods.problem_of(name):
             yield ("methods",), problem
         elif (settings := methods.settings_of(name, own["sample"])) is None:
             yield ("sample",), f"{name} is missing, and methods names it; add its settings"
@@ -119,12 +119,16 @@ def _of_shipped(own: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _of_validation(own: dict[str, Any]) -> Iterator[Problem]:
-    """What needs OOD validation sets, where one's own images come without."""
+    """What needs OOD images, where one's own images come without."""
     settings: PrepareSettings = own["prepare"]
+    if settings.benchmark != "folder" and "unknown" in bases(own["methods"]):
+        yield ("methods",), "unknown: no image; it takes those of prepare.folder, with prepare.benchmark: folder"
     if settings.benchmark != "folder" or (given := settings.folder) is None:
         return
     if not given.val_near and "oracle" in bases(own["methods"]):
         yield ("methods",), "oracle: no image; give sets under prepare.folder.val_near"
+    if given.unknown is None and "unknown" in bases(own["methods"]):
+        yield ("methods",), "unknown: no image; give a folder of some as prepare.folder.unknown"
     if not given.val_near and not given.val_far:
         for section in ("infer", "score"):
             for name, choices in own[section].detectors.items():

@@ -7,13 +7,13 @@ from pydantic import AfterValidator, Field, model_validator
 from pipeline.settings.section import LocalPath, Section
 
 LARGEST = 10_000  # pixels of a side
-TAKEN = ("train", "val", "test", "decoded-test")  # names of sets that are there already
+TAKEN = ("train", "val", "test", "unknown", "decoded-test")  # names of sets that are there already
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 def _is_free(name: str) -> str:
     if name in TAKEN:
-        raise ValueError(f"{name!r} is the name of a set of ID images; choose another")
+        raise ValueError(f"{name!r} is the name of another set; choose another")
     return name
 
 
@@ -29,13 +29,18 @@ class SplitPaths(Section):
 
 
 class FolderSettings(Section):
-    """What your own images are and where; a set under `near` and `val_near` alike is halved."""
+    """What your own images are and where; a set under `near` and `val_near` alike is halved.
+
+    Attributes:
+        unknown: images of none of the classes to train on, for the method `unknown`; never tested or chosen on.
+    """
 
     id: LocalPath | SplitPaths | None
     near: dict[Name, LocalPath]
     far: dict[Name, LocalPath]
     val_near: dict[Name, LocalPath]
     val_far: dict[Name, LocalPath]
+    unknown: LocalPath | None = None
     val_fraction: Fraction
     test_fraction: Fraction
     resize: Annotated[int, Field(ge=8, le=LARGEST)]

@@ -47,6 +47,7 @@ class OODSet:
 class Collection:
     """ID images with labels 0..len(classes)-1, split by whoever knows how, and OOD sets by name.
 
+    `unknown` are OOD images to train on.
     `notes` are for the user: what was left out, and what was decided.
     """
 
@@ -54,3 +55,4 @@ class Collection:
     splits: dict[Split, list[Item]]
     ood: dict[str, OODSet]
     notes: list[str] = field(default_factory=list)
+    unknown: list[Item] = field(default_factory=list)

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError
-from pipeline.sources.collection import Item, Split
+from pipeline.sources.collection import Item
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,9 @@ class Copy:
     """An image and an earlier one of the same bytes, with the splits that they are in."""
 
     item: Item
-    split: Split
+    split: str
     first: Item
-    first_split: Split
+    first_split: str
 
     @property
     def pair(self) -> str:
@@ -26,9 +27,9 @@ class Copy:
         return f"{self.first_split}: {self.first.key} and {self.split}: {self.item.key}"
 
 
-def find(splits: Mapping[Split, Sequence[Item]]) -> list[Copy]:
+def find(splits: Mapping[Any, Sequence[Item]]) -> list[Copy]:
     """Every image that is a copy of an earlier one, in the order of the splits and their images."""
-    first: dict[bytes, tuple[Item, Split]] = {}
+    first: dict[bytes, tuple[Item, str]] = {}
     copies = []
     everything = [(item, split) for split, items in splits.items() for item in items]
     for item, split in track(everything, "look for copies", len(everything)):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts.roles import Role
 from pipeline.runtime.errors import UserError
@@ -25,10 +26,11 @@ def load(settings: FolderSettings, seed: int) -> Collection:
         given = _given(settings.id)
         found = _use(given, settings, seed) if given else _draw(str(settings.id), settings, seed)
         ood, notes = _ood(settings, seed)
+        unknown = _unknown(settings.unknown, found.splits, ood) if settings.unknown else ImageList([], [], [])
     except OSError as error:
         where = error.filename or _name(settings.id)
         raise UserError(f"{where}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    return replace(found, ood=ood, notes=found.notes + notes)
+    return replace(found, ood=ood, notes=found.notes + notes + unknown.notes, unknown=unknown.items)
 
 
 def _given(own: str | SplitPaths) -> dict[Split, ImageList]:
@@ -129,6 +131,24 @@ def _ood(settings: FolderSettings, seed: int) -> tuple[dict[str, OODSet], list[s
             if not _same(tests.get(name), path):
                 add(name, choice_role, read(path))
     return sets, notes
+
+
+def _unknown(path: str, splits: Mapping[Any, list[Item]], ood: Mapping[str, OODSet]) -> ImageList:
+    """OOD images to train on.
+
+    Raises:
+        UserError: there is none, or some of them are ID images, or in a set for testing or choices.
+    """
+    found = _read(path, labelled=False)
+    if not found.items:
+        raise UserError(f"params.yaml: prepare.folder.unknown: {path}: no image; add some, or set it to null")
+    everything = {**splits, **{name: own.items for name, own in ood.items()}, "unknown": found.items}
+    if taken := [copy for copy in copies.find(everything) if "unknown" == copy.split != copy.first_split]:
+        raise UserError(
+            f"params.yaml: prepare.folder.unknown: {len(taken)} images are in other sets too, the first of them "
+            f"{taken[0].pair}; unknown images to train on are of no class and in no other set: remove one of each pair"
+        )
+    return found
 
 
 def _same(one: str | None, other: str) -> bool:

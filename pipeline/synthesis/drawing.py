@@ -1,9 +1,12 @@
 """Which ID images an outlier is made of: row i depends on the seed and i alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.candidates import Candidates
 from pipeline.synthesis.randomness import generator
 from pipeline.training.batches import shuffled
 
@@ -27,3 +30,8 @@ def two_rows(random: np.random.Generator, labels: np.ndarray) -> tuple[int, int]
     """Rows of two images of different classes."""
     first = int(random.integers(len(labels)))
     return first, int(random.choice(np.flatnonzero(labels != labels[first])))
+
+
+def in_passes(pixels: Tensor, seed: int) -> Callable[[range], Candidates]:
+    """What draws images as they are, uint8 (n, channels, size, size), in passes over all of them."""
+    return lambda indices: Candidates.of_nothing(pixels[rows_in_passes(seed, indices, len(pixels))])

@@ -61,6 +61,10 @@ class SmallInputs:
     def oracle(self) -> Tensor:
         return id_images(5).pixels
 
+    @cached_property
+    def unknown(self) -> Tensor:
+        return id_images(4).pixels
+
     def decode_images(self, raw_latents: Tensor) -> Tensor:
         return space.decode_images(self.autoencoder, raw_latents, self.images.pixels.shape[-1], RUNNING)
 

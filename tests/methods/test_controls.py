@@ -1,6 +1,7 @@
 """The controls, against their definitions, SciPy and each other."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from scipy.ndimage import correlate, gaussian_filter
 from pipeline import methods
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
-from pipeline.methods import cut_mix, decoded_id, noise, oracle, pixel_mixup, sharpened, soft_cut_mix
+from pipeline.methods import cut_mix, decoded_id, noise, oracle, pixel_mixup, sharpened, soft_cut_mix, unknown
 from tests.methods.inputs import SmallInputs, check_any_part_is_that_of_the_whole, id_images
 
-PIXELS = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "oracle")
+PIXELS = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "oracle", "unknown")
 
 
 def draw(module: methods.Method, count: int, **changes: object) -> Candidates:
@@ -107,7 +108,8 @@ def test_decoded_id_images_are_draws_from_the_posteriors_of_all_images_in_turn()
     assert torch.equal(same.values, latents.mean[same.source])
 
 
-def test_the_oracle_shows_every_real_outlier_in_turn() -> None:
-    found = draw(oracle, 10)
-    wanted = {image.tobytes() for image in SmallInputs().oracle.numpy()}
-    assert {image.tobytes() for image in found.values[:5].numpy()} == wanted
+@pytest.mark.parametrize(("control", "count"), [(oracle, 5), (unknown, 4)])
+def test_real_outliers_are_shown_each_in_turn(control: Any, count: int) -> None:
+    found = draw(control, 10)
+    pixels = SmallInputs().oracle if control is oracle else SmallInputs().unknown
+    assert {image.tobytes() for image in found.values[:count].numpy()} == {image.tobytes() for image in pixels.numpy()}

@@ -193,6 +193,13 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "clipping that the sampler does not do": (
         set_to("sample", "mixup", "clip", 1.0), ["sample.mixup", "clip is 1.0 and sampler dpm-solver++"],
     ),
+    "real unknown images that nobody gave": (
+        lambda own: own.update(own_images(own), methods=[*own["methods"], "unknown"]),
+        ["methods", "unknown: no image", "prepare.folder.unknown"],
+    ),
+    "real unknown images beside a benchmark": (
+        lambda own: own["methods"].append("unknown"), ["methods", "unknown: no image", "prepare.benchmark: folder"],
+    ),
     "unknown detector": (set_to("score", "detectors", {"mps": {}}), ["score.detectors", "did you mean msp"]),
     "unknown image detector": (set_to("infer", "detectors", {"odn": {}}), ["infer.detectors", "did you mean odin"]),
     "section that is a list": (set_to("encode", [1]), ["encode"]),

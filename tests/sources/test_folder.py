@@ -288,6 +288,26 @@ def test_ood_folders_have_no_labels_nested_or_not(photos: Path, tmp_path: Path) 
     assert found.notes == [f"{tmp_path / 'flat'}: left out .txt: 1 (notes.txt)"]
 
 
+def test_unknown_images_to_train_on_are_in_no_other_set(photos: Path, tmp_path: Path, fault: Fault) -> None:
+    fill(tmp_path / "own/nested", 3)
+    (tmp_path / "own/notes.txt").touch()
+    near = {"near": {"apples": str(fill(tmp_path / "apples", 6))}, "val_near": {"apples": str(tmp_path / "apples")}}
+    found = load(photos, unknown=str(tmp_path / "own"), **near)
+    assert [item.label for item in found.unknown] == [-1] * 3 and set(found.ood) == {"apples", "apples-val"}
+    assert not {item.key for item in found.unknown} & set(keys(found))
+    assert found.notes[-1] == f"{tmp_path / 'own'}: left out .txt: 1 (notes.txt)"
+    shutil.copy(tmp_path / "own/nested/0.png", tmp_path / "own/again.png")  # a copy among themselves is none elsewhere
+    load(photos, unknown=str(tmp_path / "own"), **near)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image"):
+        load(photos, unknown=str(tmp_path / "empty"))
+    for source, where in (("photos/cat/3.png", r"cat/3\.png"), ("apples/2.png", r"apples(-val)?: 2\.png")):
+        shutil.copy(tmp_path / source, tmp_path / "own/taken.png")
+        with pytest.raises(UserError, match=f"1 images are in other sets too, .*{where} and unknown: .*taken") as error:
+            load(photos, unknown=str(tmp_path / "own"), **near)
+    fault("images of one's own", "unknown images to train on that are tested", str(error.value))
+
+
 def test_names_that_are_no_unicode_are_keys(photos: Path, fault: Fault) -> None:
     (photos / "cat/0.png").rename(photos / "cat" / os.fsdecode(b"caf\xe9.png"))
     found = load(photos)
@@ -363,9 +383,9 @@ def test_the_same_images_are_not_tested_and_chosen_on_under_two_names(photos: Pa
     assert {name: len(ood.items) for name, ood in found.ood.items()} == {"a": 4, "a-val": 5}
 
 
-@pytest.mark.parametrize("name", ["train", "val", "test", "decoded-test"])
+@pytest.mark.parametrize("name", ["train", "val", "test", "unknown", "decoded-test"])
 def test_names_of_ood_sets_that_are_taken(name: str, photos: Path) -> None:
-    with pytest.raises(ValueError, match="is the name of a set of ID images"):
+    with pytest.raises(ValueError, match="is the name of another set"):
         settings(photos, near={name: "x"})
 
 
