@@ -7,6 +7,7 @@ that runs, in a hang or in a silent wrong result. `pytest -m faults --faults=doc
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import struct
@@ -28,6 +29,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from safetensors.torch import save, save_file
 
 from pipeline.artifacts import outliers, outputs
 from pipeline.artifacts.codec import decode, formats
@@ -134,6 +136,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
     (folder / "detector.json").write_bytes(DETECTOR)
+    save_file({"id_scores": torch.tensor([-0.9, -0.5])}, folder / "detector.safetensors")
     return folder
 
 
@@ -143,7 +146,9 @@ def test_images_to_judge(name: str, model: Path, tmp_path: Path, fault: Callable
     (tmp_path / "a.png").write_bytes(GOOD)
     (tmp_path / "b.png").write_bytes(data)
     (tmp_path / "c.png").write_bytes(GOOD)
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "?.png")]).images, 2))
+    rows = list(
+        predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "?.png")]).images, 2, 0.05)
+    )
     assert rows[0]["score"] == pytest.approx(rows[2]["score"], abs=1e-6) and "error" not in rows[0]
     if words is None:
         assert "error" not in rows[1] and 0 < rows[1]["confidence"] <= 1
@@ -164,7 +169,8 @@ def test_an_image_is_judged_upright(
     (tmp_path / "upright.png").write_bytes(GOOD)
     (tmp_path / "turned.png").write_bytes(encoded(stored, exif=exif))
     loaded = open_set.load(str(model), None)
-    scores = [row["score"] for row in predict.predict(loaded, predict.find([str(tmp_path / "*.png")]).images, 2)]
+    paths = predict.find([str(tmp_path / "*.png")]).images
+    scores = [row["score"] for row in predict.predict(loaded, paths, 2, 0.05)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     fault("image to `predict`", f"EXIF orientation {orientation}", "judged as it is looked at")
 
@@ -176,7 +182,7 @@ NAMES = ["naïve.png", "雪.png", "a b\n.png", "-rf.png", "$(touch pwned).png", 
 def test_names_of_files(name: str, model: Path, tmp_path: Path, fault: Callable[[str, str, str], None]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(GOOD)
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2))
+    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2, 0.05))
     assert [Path(row["path"]).name for row in rows] == [name] and "error" not in rows[0]
     assert json.loads(predict.line(rows[0], as_json=True))["path"].endswith(name)
     fault("file name", repr(name) if len(name) < 50 else f"{len(name)} letters", "judged under its name")
@@ -189,7 +195,7 @@ def test_what_is_no_file(model: Path, tmp_path: Path, fault: Callable[[str, str,
     (tmp_path / "in/round.png").symlink_to("round.png")
     (tmp_path / "in/folder.png").mkdir()
     os.mkfifo(tmp_path / "in/pipe.png")  # to open it would wait for ever
-    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2))
+    rows = list(predict.predict(open_set.load(str(model), None), predict.find([str(tmp_path / "in")]).images, 2, 0.05))
     assert [Path(row["path"]).name for row in rows if "error" not in row] == ["a.png"]
     for kind in ("dead link", "link to itself", "folder named like an image", "named pipe"):
         fault("image to `predict`", kind, "left out or skipped, with its reason")
@@ -611,7 +617,7 @@ def test_models_that_would_not_be_scored(tmp_path: Path) -> None:
         models_of(tmp_path / "all", None)
 
 
-DETECTOR = b'{"score": "msp", "threshold": 0.0, "id_pass_rate": 0.95}'
+DETECTOR = b'{"score": "msp", "false_alarms": 0.05}'
 UNLOADABLE = "given: cannot be loaded as a model (Error while deserializing header: "
 # name -> a file of the folder, what it becomes (None: it is not there), and what is said of it
 MODELS: dict[str, tuple[str, Callable[[bytes], bytes] | bytes | None, str]] = {
@@ -635,8 +641,18 @@ MODELS: dict[str, tuple[str, Callable[[bytes], bytes] | bytes | None, str]] = {
     "unknown score": (
         "detector.json", DETECTOR.replace(b"msp", b"__import__"), "detector.json: score: Input should be 'msp' or",
     ),
-    "threshold that is NaN": (
-        "detector.json", DETECTOR.replace(b"0.0", b"NaN"), "detector.json: threshold: Input should be a finite number",
+    "rate of false alarms that is NaN": (
+        "detector.json", DETECTOR.replace(b"0.05", b"NaN"), "detector.json: false_alarms: Input should be",
+    ),
+    "no scores of validation images": ("detector.safetensors", None, "given/detector.safetensors: not found"),
+    "scores of validation images that are a pickle": (
+        "detector.safetensors", pickle.dumps(Payload()), "given/detector.safetensors: no tensor id_scores",
+    ),
+    "scores of validation images that are NaN": (
+        "detector.safetensors", save({"id_scores": torch.tensor([math.nan])}), "not finite numbers in ascending order",
+    ),
+    "scores of validation images out of order": (
+        "detector.safetensors", save({"id_scores": torch.tensor([1.0, 0.0])}), "not finite numbers in ascending order",
     ),
 }  # fmt: skip
 
@@ -710,7 +726,7 @@ def test_any_damage_to_an_image_is_skipped_or_seen_through(
     sound = encoded(RGB, kind)
     start = at % len(sound)
     (tmp_path / "a.png").write_bytes(sound[:start] + data + sound[start + len(data) :])
-    rows = list(predict.predict(open_set.load(str(model), None), [tmp_path / "a.png"], 1))
+    rows = list(predict.predict(open_set.load(str(model), None), [tmp_path / "a.png"], 1, 0.05))
     assert len(rows) == 1 and ("error" in rows[0]) != ("score" in rows[0])
 
 
@@ -726,7 +742,7 @@ def test_reading_does_not_leave_threads_behind(model: Path, tmp_path: Path) -> N
     before = threading.active_count()
     for _ in range(5):
         (tmp_path / "a.png").write_bytes(b"")
-        list(predict.predict(open_set.load(str(model), None), [tmp_path / "a.png"], 1))
+        list(predict.predict(open_set.load(str(model), None), [tmp_path / "a.png"], 1, 0.05))
     assert threading.active_count() <= before + 2
 
 

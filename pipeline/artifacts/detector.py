@@ -66,6 +66,7 @@ def read(about: Path, scores: Path) -> Detector:
         id_scores = load_file(scores)["id_scores"]
     except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"{scores}: no tensor id_scores ({one_line(error)}); train the model again") from None
-    if id_scores.ndim != 1 or len(id_scores) == 0 or not bool((id_scores[1:] >= id_scores[:-1]).all()):
-        raise UserError(f"{scores}: id_scores are not in ascending order; train the model again")
+    ascending = id_scores.ndim == 1 and len(id_scores) > 0 and bool((id_scores[1:] >= id_scores[:-1]).all())
+    if not ascending or not bool(id_scores.isfinite().all()):
+        raise UserError(f"{scores}: id_scores are not finite numbers in ascending order; train the model again")
     return Detector(settings, id_scores.double())

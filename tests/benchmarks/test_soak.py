@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from pipeline.artifacts import detector
+from pipeline.artifacts.detector import Detector, Settings
 from pipeline.classifier.networks import Classifier
-from pipeline.runtime.files import write_json
 from pipeline.serving import open_set
 from pipeline.serving.predict import find, predict
 
@@ -43,14 +44,14 @@ def test_a_hundred_thousand_files(benchmark: BenchmarkFixture, tmp_path: Path) -
     photographs.mkdir()
     make_files(photographs)
     Classifier("resnet-20", {"kind": "linear"}, ["a", "b"], 32, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    write_json(folder / "detector.json", {"score": "msp", "threshold": -0.5, "id_pass_rate": 0.95})
+    detector.write(folder, Detector(Settings(score="msp", false_alarms=0.05), torch.linspace(-1, 0, 100).double()))
     model, process = open_set.load(str(folder), None), psutil.Process()
     memory, pace, skipped = [], [], 0
 
     def soak() -> None:
         nonlocal skipped
         begun = time.monotonic()
-        for done, row in enumerate(predict(model, find([str(photographs)]).images, 64), 1):
+        for done, row in enumerate(predict(model, find([str(photographs)]).images, 64, 0.05), 1):
             skipped += "error" in row
             if done % (FILES // TENTHS) == 0:
                 memory.append(round(process.memory_info().rss / 2**20))

@@ -254,10 +254,10 @@ def test_a_damaged_model_is_named(model: Path, photos: Path, name: str, content:
         open_set.load(str(model), None)
 
 
-@pytest.mark.parametrize("scores", [[], [2.0, 1.0], [[1.0]], [0.0, float("nan")]])
+@pytest.mark.parametrize("scores", [[], [2.0, 1.0], [[1.0]], [0.0, float("nan")], [float("inf")]])
 def test_scores_that_are_no_sorted_scores_are_refused(model: Path, scores: list[Any]) -> None:
     save_file({"id_scores": torch.tensor(scores)}, model / "detector.safetensors")
-    with pytest.raises(UserError, match="id_scores are not in ascending order"):
+    with pytest.raises(UserError, match="id_scores are not finite numbers in ascending order"):
         open_set.load(str(model), None)
 
 
