@@ -148,16 +148,14 @@ def plan(name: str, recipe: Recipe, common: TrainingInputs) -> list[Training]:
     return found
 
 
-def partner_bank(selection: Selection, teacher: Classifier, batch: int, micl: Micl) -> PartnerBank:
+def partner_bank(selection: Selection, common: TrainingInputs, micl: Micl) -> PartnerBank:
     """The outliers that ID features are paired with: their latents, and where asked for the teacher's features."""
-    raw_latents, parents = selection.latents()
     device, embeddings = pick_device(), None
     if micl.needs_features:
-        embeddings = predict(teacher, whole(selection)[0], batch)[1]
-    known = embeddings if micl.vectors == "latents-and-features" else None
-    vectors = outlier_vectors(raw_latents, known).to(device)
-    near = embeddings.to(device) if embeddings is not None else None
-    return PartnerBank(vectors, parents.to(device), len(teacher.classes), near)
+        embeddings = predict(common.teacher, whole(selection)[0], common.settings.batch)[1].to(device)
+    raw_latents, parents = (part.to(device) for part in selection.latents())
+    vectors = outlier_vectors(raw_latents, embeddings if micl.vectors == "latents-and-features" else None)
+    return PartnerBank(vectors, parents, len(common.train_file.classes), embeddings)
 
 
 def train(one: Training, common: TrainingInputs) -> Classifier:
@@ -171,9 +169,7 @@ def train(one: Training, common: TrainingInputs) -> Classifier:
     if settings.init_from == "pretrained":
         load_weights(model, models.load(Classifier, pretrained(one.seed)))
     teacher = common.teacher if recipe.needs_teacher else None
-    bank = None
-    if recipe.micl and selection:
-        bank = partner_bank(selection, common.teacher, settings.batch, recipe.micl)
+    bank = partner_bank(selection, common, recipe.micl) if recipe.micl and selection else None
     objective = Objective(recipe, model.head, teacher, bank).to(pick_device())
     run = Run(f"{one.name} seed {one.seed}", one.seed, one.checkpoint, one.digest, write_curves(one))
     train_classifier(model, loaders, objective, settings, run)

@@ -8,7 +8,6 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
-from pipeline.artifacts import detector
 from pipeline.runtime.errors import UserError, one_line
 from pipeline.runtime.files import read_json_object
 
@@ -26,7 +25,7 @@ def load(kind: Any, source: Path | str, **options: Any) -> Any:
     """
     if (folder := Path(source)).is_dir():
         read_json_object(folder / "config.json")  # named here, for a loader says what its model's arguments lack
-    return _from_pretrained(kind, source, "*.safetensors", options).float().eval().requires_grad_(False)
+    return _from_pretrained(kind, source, "*model*.safetensors", options).float().eval().requires_grad_(False)
 
 
 def load_pipeline(kind: Any, source: Path | str, **options: Any) -> Any:
@@ -47,7 +46,7 @@ def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[
     folder = Path(source)
     if isinstance(source, Path) and not folder.is_dir():  # a Hub id is never a path
         raise UserError(f"{folder}: not found; run the stage that writes it, or `dvc pull`")
-    if folder.is_dir() and not any(path.name not in detector.FILES for path in folder.glob(weights)):
+    if folder.is_dir() and not any(folder.glob(weights)):
         raise UserError(f"{folder}: no safetensors weights (pickles are never loaded); run the stage that writes it")
     try:
         with redirect_stdout(io.StringIO()):  # the hub's loader prints

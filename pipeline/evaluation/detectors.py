@@ -143,8 +143,11 @@ def fit(
 def _fit(detector: Any, name: str, train: "Outputs | None", val: "Outputs | None") -> None:
     if hasattr(detector, "fit_outputs"):
         outputs = _given(train, name, "train.parquet")
-        features = _features(outputs, name) if hasattr(detector, "predict_outputs") else None
-        detector.fit_outputs(outputs.logits, features, outputs.labels)
+        detector.fit_outputs(outputs.logits, _features(outputs, name))
+        return
+    if hasattr(detector, "fit_train_logits"):
+        outputs = _given(train, name, "train.parquet")
+        detector.fit_train_logits(outputs.logits, outputs.labels)
         return
     if hasattr(detector, "fit_features"):
         outputs = _given(train, name, "train.parquet")

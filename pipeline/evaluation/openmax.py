@@ -72,8 +72,8 @@ class OpenMax:
             raise ValueError("tail and alpha are at least 1")
         self.tail, self.alpha = tail, alpha
 
-    def fit_outputs(self, logits: Tensor, features: Tensor | None, labels: Tensor) -> None:
-        """Fit distances of logits (n, C) with labels (n,); features are not looked at."""
+    def fit_train_logits(self, logits: Tensor, labels: Tensor) -> None:
+        """Fit distances of training logits (n, C) with labels (n,)."""
         logits = logits.double()
         right = logits.argmax(dim=1) == labels
         self.means = logits.new_zeros(logits.shape[1], logits.shape[1])

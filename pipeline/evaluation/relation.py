@@ -22,8 +22,8 @@ class Relation:
     def __init__(self, pow: float = 1):
         self.power = pow
 
-    def fit_outputs(self, logits: Tensor, features: Tensor, labels: Tensor) -> None:
-        """Keep the training images: logits (n, C) and features (n, d); labels are not looked at."""
+    def fit_outputs(self, logits: Tensor, features: Tensor) -> None:
+        """Keep the training images: logits (n, C) and features (n, d)."""
         self.train = _described(logits, features)
 
     def predict_outputs(self, logits: Tensor, features: Tensor) -> Tensor:

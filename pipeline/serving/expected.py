@@ -25,10 +25,10 @@ def summary(unknown: int, images: int, validation: int, false_alarms: float) -> 
         false_alarms: 0..1.
     """
     low, high = binomtest(unknown, images).proportion_ci(0.95, method="exact")
-    alarms = int(false_alarms * (validation + 1) + 1e-9)  # of validation images and one more, in order
     share = f"{unknown} of {images} images are unknown, {unknown / images:.1%} [{low:.1%}, {high:.1%}]"
-    if alarms == 0:
+    if validation < fewest(false_alarms):
         return f"{share}; none can be, see above"
+    alarms = int(false_alarms * (validation + 1) + 1e-9)  # of validation images and one more, in order
     chance = betabinom.sf(unknown - 1, images, alarms, validation + 1 - alarms)
     verdict = "more than chance" if chance <= LEVEL else "no more than chance"
     return f"{share}; {false_alarms:.1%} of known images are expected to be: {verdict}"

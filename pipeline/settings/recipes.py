@@ -80,7 +80,8 @@ class Terms(Section):
     @property
     def needs_teacher(self) -> bool:
         """Some term is of the teacher."""
-        return not (self.logit_distillation is None and self.feature_distillation is None and self.micl is None)
+        distils = self.logit_distillation is not None or self.feature_distillation is not None
+        return distils or (self.micl is not None and self.micl.needs_features)
 
 
 class Recipe(Terms):

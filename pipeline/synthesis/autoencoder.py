@@ -159,7 +159,7 @@ def _scale(autoencoder: Autoencoder) -> tuple[float, float]:
 
 
 def latent_range(autoencoder: Autoencoder, largest: float | None) -> float | None:
-    """The size in the diffusion model's latents of raw latents of a size; none of none."""
+    """The size in the diffusion model's latents of raw latents that far from the autoencoder's shift; none of none."""
     return largest and largest * _scale(autoencoder)[0]
 
 

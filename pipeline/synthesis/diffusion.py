@@ -44,9 +44,9 @@ def make_scheduler(name: SamplerName, schedule: "DDPMScheduler", clip: float | N
     """A sampler of the same process.
 
     Args:
-        clip: largest size of the estimated clean latents in every step, as in Ho et al. 2020; for `ddpm` alone.
         name: `ddpm`, ancestral and the papers' own (Ho et al. 2020); `ddim` (Song et al. 2021) and `dpm-solver++`
             (Lu et al. 2022) are deterministic and need far fewer steps.
+        clip: largest size of the estimated clean latents in every step, as in Ho et al. 2020; for `ddpm` alone.
     """
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 

@@ -5,24 +5,19 @@ In a checkout with data/outputs, after `dvc repro`: pytest tests/benchmarks/test
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from pipeline.artifacts import outputs
 from pipeline.artifacts.outputs import Outputs
 from pipeline.evaluation.detectors import fit
-from pipeline.evaluation.metrics import ood_metrics
+from pipeline.evaluation.metrics import auroc
 from pipeline.runtime.errors import UserError
 from tests.evaluation.published import PUBLISHED, Data
 
 FOLDER = Path("data/outputs")
 RECIPES = ("baseline", "noise", "boundary", "mixup", "without-boundary", "penumbra")
 OPTIONS = {"weiper": {"images": 1_000_000}}
-
-
-def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
-    return float(ood_metrics(id_scores, ood_scores)["auroc"])
 
 
 def differences(name: str, loaded: list[dict[str, Outputs]], heads: list) -> list[float]:

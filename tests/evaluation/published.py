@@ -103,13 +103,12 @@ def virtual_logit(data: Data, d: int) -> np.ndarray:
 
 def kl_matching(data: Data) -> np.ndarray:
     """Hendrycks et al. 2022, section 3."""
-    val, log_p = softmax(data.val_logits, axis=1), log_softmax(data.logits, axis=1)
+    log_p = log_softmax(data.logits, axis=1)
     predicted = data.val_logits.argmax(axis=1)
     log_means = [
         logsumexp(log_softmax(data.val_logits[predicted == c], axis=1), axis=0) - np.log((predicted == c).sum())
         for c in np.unique(predicted)
     ]
-    assert len(val) == len(predicted)
     return np.stack([(np.exp(log_p) * (log_p - mean)).sum(axis=1) for mean in log_means]).min(axis=0)
 
 

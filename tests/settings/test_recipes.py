@@ -65,3 +65,20 @@ def test_terms_and_auxiliary_images_go_together_or_are_refused(
         assert said is not None and "made from ID classes" in said
     else:
         assert said is None
+
+
+@pytest.mark.parametrize(
+    ("pairing", "vectors", "needed"),
+    [
+        ("random", "latents", False),
+        ("class", "latents", False),
+        ("within-class", "latents", True),
+        ("random", "latents-and-features", True),
+    ],
+)
+def test_micl_needs_a_teacher_where_it_looks_at_its_features(pairing: str, vectors: str, needed: bool) -> None:
+    micl = {"weight": 1.0, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
+    recipe = Recipe.model_validate({"micl": micl | {"pairing": pairing, "vectors": vectors}})
+    assert recipe.needs_teacher == needed
+    distilled = {"micl": micl, "logit_distillation": {"weight": 1.0, "temperature": 1.0}}
+    assert Recipe.model_validate(distilled).needs_teacher
