@@ -5,8 +5,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 STAGES = (
-    "fingerprint", "prepare", "autoencoder", "encode", "teacher", "diffusion", "sample", "shards", "train", "infer",
-    "score", "report",
+    "fingerprint", "prepare", "autoencoder", "encode", "teacher", "diffusion", "sample", "shards", "features",
+    "train", "infer", "score", "report",
 )  # fmt: skip
 PUBLIC = {  # what model cards and notebooks name
     "Classifier": "pipeline.classifier.networks", "OpenSetClassifier": "pipeline.serving.open_set",

@@ -21,7 +21,7 @@ from pipeline.commands.options import Force, as_path
 from pipeline.commands.outliers import outliers
 from pipeline.runtime.errors import UserError
 
-SHARED = ("encode", "teacher", "diffusion", "sample", "shards", "train", "infer")
+SHARED = ("encode", "teacher", "diffusion", "sample", "shards", "features", "train", "infer")
 # The variable of the environment that says how to start the shared stages. It is not in params.yaml: where a stage runs
 # is no part of what it computes, and DVC need not run it again.
 LAUNCHER = "PENUMBRA_LAUNCHER"

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate.utils import set_seed
 
-from pipeline import methods
 from pipeline.artifacts import images, latents, models
 from pipeline.classifier.networks import Classifier, features_of
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write
+from pipeline.runtime.files import atomic_write, make_nothing
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import check_divides, is_first, pick_device
 from pipeline.runtime.resumable import hashes_of
-from pipeline.settings import params
+from pipeline.settings import needs, params
 from pipeline.settings.diffusion import DiffusionSettings
-from pipeline.settings.methods import Pools
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
 from pipeline.synthesis.diffusion import TrainingData
@@ -95,19 +93,9 @@ def train(data: TrainingData, settings: DiffusionSettings, seed: int) -> tuple["
     return model, sum(late) / len(late)
 
 
-def is_needed() -> bool:
-    """Some method of params.yaml draws from the model."""
-    named = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
-    return any("diffusion" in settings.reads for settings in named.values())
-
-
 def main() -> None:
-    if not is_needed():
-        if is_first():
-            with atomic_write(MODELS / "diffusion") as folder:
-                folder.mkdir()
-        log("diffusion: no method that `methods` names draws from it; nothing to train")
-        return
+    if not needs.diffusion():
+        return make_nothing(MODELS / "diffusion", "diffusion: no method that `methods` names draws from it")
     settings, seed = params.read("diffusion", DiffusionSettings), params.read("seed", int)
     model, loss = train(load_data(), settings, seed)
     if is_first():

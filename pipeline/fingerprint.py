@@ -21,7 +21,8 @@ from pipeline.runtime.files import atomic_write, read_json, write_json
 from pipeline.runtime.layout import FINGERPRINTS
 from pipeline.settings import params
 from pipeline.settings.check import check_params
-from pipeline.settings.methods import Pools
+from pipeline.settings.methods import Pools, bases
+from pipeline.settings.needs import NEEDED
 from pipeline.settings.section import at_home
 from pipeline.sources.links import Entered
 
@@ -31,6 +32,8 @@ WATCHED = {  # keys of params.yaml under which paths are
     + ["prepare.root"],
     "autoencoder": ["autoencoder.source"],
     "teacher": ["teacher.weights"],
+    "features": ["train.weights"],
+    "train": ["train.weights"],
     "sample": ["sample.embedding.generator"],
 }
 
@@ -104,17 +107,17 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest() if lines else None
 
 
-def fingerprint(stage: str, drawn: dict[str, methods.MethodSettings], last: dict[str, Any]) -> dict[str, Any]:
-    """What a stage depends on besides its inputs. The diffusion model's is of no importance where nothing needs it."""
-    if stage == "diffusion" and not any("diffusion" in settings.reads for settings in drawn.values()):
+def fingerprint(stage: str, drawn: list[str], last: dict[str, Any]) -> dict[str, Any]:
+    """What a stage depends on besides its inputs; of no importance where nothing needs what it makes."""
+    if stage in NEEDED and not NEEDED[stage]():
         return {"needed": False}
     content, _ = params.load()
-    return {"code": digest(code(stage, list(drawn))), "files": watched(content, stage, last.get("files"))}
+    return {"code": digest(code(stage, drawn)), "files": watched(content, stage, last.get("files"))}
 
 
 def main() -> None:
     check_params()
-    drawn = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
+    drawn = bases(params.read("methods", Pools))
     for stage in STAGES[1:]:
         path = FINGERPRINTS / f"{stage}.json"
         last = read_json(path) if path.is_file() else {}

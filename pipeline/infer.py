@@ -1,6 +1,6 @@
 """Cache logits and features of every image for every trained model.
 
-Reads: data/images, data/models/recipes, data/controls/decoded-test.parquet if there is one.
+Reads: data/images and data/controls/decoded-test.parquet if there is one, or data/features; data/models/recipes.
 Writes: data/outputs/RECIPE/s<seed>/, see artifacts/outputs.py, with the score the model ships with (`own`) and those of
 detectors that need images.
 Why: scoring can then change and rerun in seconds, without a network or a GPU.
@@ -11,26 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.artifacts import detector as detectors
-from pipeline.artifacts import images, models, outputs
+from pipeline.artifacts import features, images, models, outputs
 from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
-from pipeline.artifacts.detector import Detector
+from pipeline.artifacts.features import FeatureFile
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
 from pipeline.classifier.networks import Classifier, predict
-from pipeline.classifier.scores import SCORES
+from pipeline.classifier.training_data import LastLayers
 from pipeline.evaluation import image_detectors
+from pipeline.evaluation.deployed import Score
 from pipeline.evaluation.grid import combinations, label
 from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
-from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
+from pipeline.runtime.layout import CLASSIFIERS, FEATURES, IMAGES, OUTPUTS
 from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import FinishedParts, digest_of, hashes_of, resumable
-from pipeline.settings import params
+from pipeline.settings import needs, params
 from pipeline.settings.infer import InferSettings
 from pipeline.training.batches import as_images
 
@@ -41,12 +42,16 @@ class Model:
 
     Attributes:
         name: RECIPE/s<seed>.
+        network: the classifier, or what of it comes after a frozen network.
+        head: its last layer.
+        score: the one that it ships with.
         digest: of all that its outputs are made from.
     """
 
     name: str
-    classifier: Classifier
-    detector: Detector
+    network: nn.Module
+    head: Head
+    score: Score
     digest: str
 
     @property
@@ -62,32 +67,37 @@ class Model:
 
 
 def load_chunks(settings: InferSettings) -> list[Chunk]:
-    """The chunks of every image set: ID splits, OOD sets, and decoded ID images where the controls bring them."""
-    paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
-    decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
-    files = [ImageFile(path) for path in [*paths, *([decoded] if decoded.exists() else [])]]
-    counts = [settings.train_images if file.path == IMAGES / "train.parquet" else None for file in files]
+    """The chunks of every image set: ID splits, OOD sets, and decoded ID images where the controls bring them.
+
+    Of a frozen network they are its features of these.
+    """
+    if needs.feature_files():
+        files: list[Any] = [FeatureFile(path) for path in features.of_images(FEATURES)]
+    else:
+        paths = [IMAGES / f"{split}.parquet" for split in SPLITS] + images.ood_sets(IMAGES)
+        decoded = Path(params.read("train.controls", str)) / "decoded-test.parquet"
+        files = [ImageFile(path) for path in [*paths, *([decoded] if decoded.exists() else [])]]
+    counts = [settings.train_images if file.path.stem == "train" else None for file in files]
     return [chunk for file, count in zip(files, counts, strict=True) for chunk in chunks_of(file, count)]
 
 
-def image_scores(model: Classifier, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
+def image_scores(model: nn.Module, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
     """Scores of images by the detectors that need images, float64 (n,), by the detector with its arguments."""
     found = {}
     for name, choices in settings.detectors.items():
         for options in combinations(choices):
             detector = image_detectors.build(name, options, lambda images: model(images)[0])
             batches = pixels.split(settings.batch)
-            scores = [detector(as_images(batch.to(model.mean.device))).double().cpu() for batch in batches]
+            scores = [detector(as_images(batch.to(pick_device()))).double().cpu() for batch in batches]
             found[label(name, options)] = torch.cat(scores)
     return found
 
 
-def outputs_of(model: Model, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
-    """Columns of a model's outputs on some images, by name."""
-    logits, features = predict(model.classifier, pixels, settings.batch)
-    own = SCORES[model.detector.settings.score](logits, features, model.classifier.head.weight.cpu())
-    scores = {"own": own} | image_scores(model.classifier, pixels, settings)
-    return {"logits": logits, "features": features} | {f"score {name}": values for name, values in scores.items()}
+def outputs_of(model: Model, values: Tensor, settings: InferSettings) -> dict[str, Tensor]:
+    """Columns of a model's outputs on some images, or on a frozen network's features of them, by name."""
+    logits, embedded = predict(model.network, values, settings.batch)
+    scores = {"own": model.score(logits, embedded)[0]} | image_scores(model.network, values, settings)
+    return {"logits": logits, "features": embedded} | {f"score {name}": column for name, column in scores.items()}
 
 
 def model_folders() -> list[Path]:
@@ -108,9 +118,11 @@ def model_folders() -> list[Path]:
 def load_model(folder: Path, common: dict[str, Any]) -> Model:
     """A trained model from its folder, on the device; `common` is what the outputs of all models are made from."""
     classifier = models.load(Classifier, folder).to(pick_device())
-    detector = detectors.read(*(folder / name for name in detectors.FILES))
+    head = Head(classifier.head.weight.cpu(), classifier.head.bias.cpu())
+    score = Score(detectors.read(*(folder / name for name in detectors.FILES)), head)
+    network = LastLayers(classifier) if needs.feature_files() else classifier
     digest = digest_of(common | {"model": hashes_of(folder)})
-    return Model(f"{folder.parent.name}/{folder.name}", classifier, detector, digest)
+    return Model(f"{folder.parent.name}/{folder.name}", network, head, score, digest)
 
 
 def write(model: Model, chunks: list[Chunk], made: FinishedParts) -> None:
@@ -119,15 +131,14 @@ def write(model: Model, chunks: list[Chunk], made: FinishedParts) -> None:
         for file, own in by_file(chunks):
             parts = (_part(chunk, made.load(i, f"{model.name} ")) for i, chunk in own)
             outputs.write(outputs.path_of(target, file.path.stem, file.role), parts)
-        head = model.classifier.head
-        outputs.write_head(target / "head.parquet", Head(head.weight.cpu(), head.bias.cpu()))
+        outputs.write_head(target / "head.parquet", model.head)
         write_json(target / "outputs.json", {"made_from": model.digest})
 
 
 def _part(chunk: Chunk, columns: dict[str, Tensor]) -> Outputs:
-    logits, features = columns.pop("logits"), columns.pop("features")
+    logits, embedded = columns.pop("logits"), columns.pop("features")
     scores = {name.removeprefix("score "): values.numpy() for name, values in columns.items()}
-    return Outputs(*chunk.names(), logits, features, scores)
+    return Outputs(*chunk.names(), logits, embedded, scores)
 
 
 def main() -> None:

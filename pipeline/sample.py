@@ -154,4 +154,5 @@ def main() -> None:
     for name, settings, about, digest in work:
         make(name, settings, about, digest, inputs)
     if is_first():
+        CANDIDATES.mkdir(parents=True, exist_ok=True)
         remove_others(named)

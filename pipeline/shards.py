@@ -96,6 +96,11 @@ def judging(pool: str, source: Source) -> Iterator[Judged]:
         )  # fmt: skip
 
 
+def identity_of(classes: list[str], count: int, shape: list[int]) -> dict[str, Any]:
+    """What dataset.json says of the ID images."""
+    return {"classes": classes, "count": count, "shape": shape, "sha256": sha256(IMAGES / "train.parquet")}
+
+
 def describe(source: Source) -> dict[str, Any]:
     """What dataset.json says of the ID set, the decoder, the generators and the parameters that made it."""
     train_set = source.train_set
@@ -109,12 +114,7 @@ def describe(source: Source) -> dict[str, Any]:
     }
     return {
         "licence": source.settings.licence,
-        "id": {
-            "classes": train_set.classes,
-            "count": len(train_set),
-            "shape": list(train_set.pixels.shape[1:]),
-            "sha256": sha256(IMAGES / "train.parquet"),
-        },
+        "id": identity_of(train_set.classes, len(train_set), list(train_set.pixels.shape[1:])),
         "latent": {"dtype": "float16", "space": "raw", "autoencoder": params.read("autoencoder", dict)},
         "decoding": {"resize": space.RESIZE} | source.renderer.running.model_dump(),
         "thresholds": vars(source.limits) | {"validation_images": len(source.val_set)},
@@ -181,8 +181,27 @@ def write_controls(groups: list[Judged], source: Source, decoded_val: Tensor) ->
                     draw_classes(folder / "class-grid.png", source.train_set.classes, judged)
 
 
+def pack_nothing(settings: ShardsSettings) -> None:
+    """Two datasets without an image, where `methods` names none: no model and no latent is looked at."""
+    train_file = ImageFile(IMAGES / "train.parquet")
+    about = {
+        "licence": settings.licence,
+        "id": identity_of(train_file.classes, sum(train_file.sizes), list(train_file.load(0)[0].shape[1:])),
+        "seed": params.read("seed", int),
+    }
+    for name, target in (("outliers", OUTLIERS), ("controls", CONTROLS)):
+        with atomic_write_together(target) as folder:
+            packed = pack(folder, name, [], settings.per_method, settings.per_shard)
+            if is_first():
+                packed.document(folder, about)
+    log("shards: `methods` names none; both datasets are empty")
+
+
 def main() -> None:
-    pools, source = params.read("methods", Pools), Source(params.read("shards", ShardsSettings))
+    pools, settings = params.read("methods", Pools), params.read("shards", ShardsSettings)
+    if not pools:
+        return pack_nothing(settings)
+    source = Source(settings)
     with ExitStack() as kept:
         judged = [kept.enter_context(judging(pool, source)) for pool in pools]
         decoded_val = source.renderer.decode(source.val.mean)

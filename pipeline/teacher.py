@@ -9,40 +9,28 @@ OOD-aware classifier exists.
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifacts import images, models
+from pipeline.artifacts import images
 from pipeline.artifacts.images import ImageFile
-from pipeline.artifacts.revisions import check_revision
-from pipeline.classifier.fitting import Run, build_classifier, loader, train_classifier
-from pipeline.classifier.networks import Classifier, accuracy, load_pretrained, predict
+from pipeline.classifier.fitting import Run, build_classifier, form_of, loader, train_classifier
+from pipeline.classifier.networks import Classifier, accuracy, predict
 from pipeline.classifier.objective import Objective
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write_together
+from pipeline.runtime.files import atomic_write_together, make_nothing
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import is_first
 from pipeline.runtime.resumable import hashes_of
-from pipeline.settings import params
+from pipeline.settings import needs, params
 from pipeline.settings.recipes import Terms
 from pipeline.settings.teacher import TeacherSettings
 from pipeline.synthesis.randomness import generator
+from pipeline.training.augmentation import augmentation
 from pipeline.training.loaders import Loader
-
-
-def start_from(settings: TeacherSettings) -> Path | None:
-    """The file of pretrained weights that the settings name."""
-    if settings.weights is None:
-        return None
-    check_revision(settings.weights, settings.revision)
-    return models.weights_file(settings.weights, settings.revision)
 
 
 def train(seed: int, settings: TeacherSettings, train_file: ImageFile, data: Loader, checkpoint: Path) -> Classifier:
     """A classifier by cross-entropy alone, its weights and batches drawn from the seed."""
     terms = Terms()
-    model = build_classifier(
-        settings, seed, terms.head.model_dump(), data, train_file.classes, train_file.preprocessing
-    )
-    if (weights := start_from(settings)) is not None:
-        load_pretrained(model, settings.network, weights)
+    model = build_classifier(settings, seed, terms.head.model_dump(), form_of(train_file, data))
     run = Run(f"teacher seed {seed}", seed, checkpoint, hashes_of(train_file.path))
     train_classifier(model, [data], Objective(terms, model.head), settings, run)
     return model
@@ -58,9 +46,11 @@ def seeds(seed: int, pretrained: Sequence[int]) -> dict[str, int]:
 
 
 def main() -> None:
+    if not needs.teacher():
+        return make_nothing(MODELS / "teacher", "teacher: no method and no recipe needs it")
     settings, seed = params.read("teacher", TeacherSettings), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
-    data = loader(settings, train_file, settings.batch)
+    data = loader(settings, train_file, settings.batch, augmentation(settings, val_set.pixels.shape[-1]))
     checkpoints = []
     with atomic_write_together(MODELS / "teacher") as folder:
         for place, own in seeds(seed, settings.pretrained_seeds).items():

@@ -1,6 +1,7 @@
 """Train the classifiers of every recipe, one for each seed.
 
-Reads: data/images/{train,val}.parquet, data/outliers, data/controls, data/models/teacher.
+Reads: data/images/{train,val}.parquet or, of a frozen network, data/features; data/outliers, data/controls,
+data/models/teacher.
 Writes: data/models/recipes/RECIPE/s<seed> (config.json, model.safetensors, detector.json, detector.safetensors,
 training.json, README.md), data/curves/RECIPE/s<seed> (loss terms over time, see artifacts/curves.py).
 Why: every recipe takes the same steps, ID images and number of outliers, so that only the recipe differs. One more seed
@@ -11,33 +12,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from pipeline.artifacts import curves, images, models
+from pipeline.artifacts import curves, models
 from pipeline.artifacts import detector as detectors
+from pipeline.artifacts import pretrained as pretrained_weights
 from pipeline.artifacts.detector import Detector
-from pipeline.artifacts.images import ImageFile, ImageSet
+from pipeline.artifacts.features import FeatureFile, Rows
+from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.model_card import model_card
+from pipeline.artifacts.outputs import Head
 from pipeline.artifacts.selection import Selection
-from pipeline.classifier.fitting import Run, build_classifier, loader, train_classifier
+from pipeline.classifier.fitting import Run, build_classifier, train_classifier
 from pipeline.classifier.micl import PartnerBank, outlier_vectors
-from pipeline.classifier.networks import Classifier, accuracy, load_weights, predict
+from pipeline.classifier.networks import Classifier, Neck, accuracy, folded, load_weights, predict
 from pipeline.classifier.objective import Objective
-from pipeline.classifier.scores import SCORES
+from pipeline.classifier.training_data import TrainingData, shape_of
+from pipeline.evaluation import deployed
 from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError, like
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
-from pipeline.runtime.layout import CLASSIFIERS, CURVES, IMAGES, MODELS
+from pipeline.runtime.layout import CLASSIFIERS, CURVES, FEATURES, IMAGES, MODELS
 from pipeline.runtime.processes import is_first, pick_device, wait
 from pipeline.runtime.resumable import digest_of, hashes_of
 from pipeline.settings import params
 from pipeline.settings.recipes import Micl, Recipe, Recipes
 from pipeline.settings.train import TrainSettings
 from pipeline.training.batches import OPEN
-from pipeline.training.loaders import Loader, whole
+from pipeline.training.loaders import whole
 from pipeline.training.precision import resolve
 
 FALSE_ALARMS = 0.05  # share of ID images that a classifier calls unknown where nothing else is asked for
@@ -49,17 +54,31 @@ class TrainingInputs:
     """What all trainings have in common, loaded when it is first asked for."""
 
     def __init__(self, settings: TrainSettings):
-        self.settings, self.train_file = settings, ImageFile(IMAGES / "train.parquet")
-        self.inputs = hashes_of(IMAGES / "train.parquet", IMAGES / "val.parquet")
+        self.settings = settings
+        kind: Any = FeatureFile if settings.on_features else ImageFile
+        place = f"{FEATURES}/{{}}.arrow" if settings.on_features else f"{IMAGES}/{{}}.parquet"
+        self.paths = [Path(place.format(split)) for split in ("train", "val")]
+        self.train_file, self.val_file = (kind(path) for path in self.paths)
         self.code = code_of("pipeline.train")
 
     @cached_property
-    def id_images(self) -> Loader:
-        return loader(self.settings, self.train_file, self.settings.batch)
+    def inputs(self) -> list[str]:
+        """SHA-256 of what is trained on, and of the weights that it starts from."""
+        given = pretrained_weights.find(self.settings)
+        return hashes_of(*self.paths) + (hashes_of(given.path) if given else [])
 
     @cached_property
-    def val_set(self) -> ImageSet:
-        return images.load_split(IMAGES, "val")
+    def data(self) -> TrainingData:
+        """The images of all classes, or their features."""
+        return TrainingData(self.train_file, self.val_file, shape_of(self.train_file), self.settings, self.auxiliary)
+
+    @cached_property
+    def auxiliary(self) -> dict[Path, Rows] | None:
+        """Features of the images of each outlier dataset."""
+        if not self.settings.on_features:
+            return None
+        named = {Path(getattr(self.settings, name)): FEATURES / f"{name}.arrow" for name in ("controls", "outliers")}
+        return {folder: Rows(path) for folder, path in named.items() if path.is_file()}
 
     @cached_property
     def teacher(self) -> Classifier:
@@ -160,20 +179,23 @@ def partner_bank(selection: Selection, common: TrainingInputs, micl: Micl) -> Pa
 
 def train(one: Training, common: TrainingInputs) -> Classifier:
     """Train a classifier, its curves on disk as they grow."""
-    settings, recipe, selection = common.settings, one.recipe, one.selection
-    loaders = [common.id_images]
+    settings, recipe, selection, data = common.settings, one.recipe, one.selection, common.data
+    loaders = [data.id_images]
     if selection is not None and (recipe.shows_outliers or not selection.has_outliers):
-        loaders.append(loader(settings, selection, settings.auxiliary_batch))
-    form = (common.train_file.classes, common.train_file.preprocessing)
-    model = build_classifier(settings, one.seed, recipe.head.model_dump(), common.id_images, *form)
+        loaders.append(data.auxiliary_images(selection))
+    head, neck = recipe.head.model_dump(), (settings.hidden or 0) if settings.on_features else None
+    model = build_classifier(settings, one.seed, head, data.form, neck)
+    if isinstance(model.neck, Neck):
+        model.neck.measure(whole(data.train)[0])
     if settings.init_from == "pretrained":
         load_weights(model, models.load(Classifier, pretrained(one.seed)))
     teacher = common.teacher if recipe.needs_teacher else None
     bank = partner_bank(selection, common, recipe.micl) if recipe.micl and selection else None
-    objective = Objective(recipe, model.head, teacher, bank).to(pick_device())
+    objective = Objective(recipe, model.head, teacher, bank, data.class_weights()).to(pick_device())
     run = Run(f"{one.name} seed {one.seed}", one.seed, one.checkpoint, one.digest, write_curves(one))
-    train_classifier(model, loaders, objective, settings, run)
-    return model
+    train_classifier(data.part(model), loaders, objective, settings, run)
+    model.eval()
+    return folded(model) if neck == 0 and recipe.head.kind == "linear" else model
 
 
 def write_curves(one: Training) -> Any:
@@ -185,18 +207,18 @@ def write_curves(one: Training) -> Any:
     return partial(curves.add, folder)
 
 
-def detector(model: Classifier, val_set: ImageSet, batch: int) -> tuple[Detector, float]:
-    """A score and its values on ID validation images, and the accuracy on them."""
-    logits, features = predict(model, val_set.pixels, batch)
-    name: Literal["msp", "max-cosine"] = "msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine"
-    scores = SCORES[name](logits, features, model.head.weight.detach().cpu())
-    settings = detectors.Settings(score=name, false_alarms=FALSE_ALARMS)
-    return Detector(settings, scores.sort().values), accuracy(logits, val_set.labels)
+def detector(model: Classifier, common: TrainingInputs) -> tuple[Detector, float]:
+    """The score that a classifier ships with, and its accuracy on ID validation images."""
+    data, head = common.data, Head(model.head.weight.detach().cpu(), model.head.bias.detach().cpu())
+    val = data.outputs(model, data.val)
+    score = common.settings.score or {"msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine": {}}
+    known = data.outputs(model, data.train) if deployed.needs_training_outputs(score) else None
+    return deployed.fit_score(score, FALSE_ALARMS, known, val, head), accuracy(val.logits, val.labels)
 
 
 def save(model: Classifier, one: Training, common: TrainingInputs) -> float:
     """Write a trained model's folder; returns its accuracy on ID validation images."""
-    own, right = detector(model, common.val_set, common.settings.batch)
+    own, right = detector(model, common)
     about = {"recipe": one.name, "seed": one.seed, "settings": one.recipe.model_dump(exclude_none=True)}
     form = (model.resize, model.size, model.channels)
     with atomic_write(one.folder) as folder:

@@ -617,7 +617,7 @@ def test_models_that_would_not_be_scored(tmp_path: Path) -> None:
         models_of(tmp_path / "all", None)
 
 
-DETECTOR = b'{"score": "msp", "false_alarms": 0.05}'
+DETECTOR = b'{"score": {"msp": {}}, "false_alarms": 0.05}'
 UNLOADABLE = "given: cannot be loaded as a model (Error while deserializing header: "
 # name -> a file of the folder, what it becomes (None: it is not there), and what is said of it
 MODELS: dict[str, tuple[str, Callable[[bytes], bytes] | bytes | None, str]] = {

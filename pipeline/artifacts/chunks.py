@@ -1,4 +1,4 @@
-"""Image sets a piece at a time: what `encode` and `infer` read, work on and keep, so that memory stays flat."""
+"""Image sets, or features of them, a piece at a time: what stages read, work on and keep, so that memory stays flat."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.features import FeatureFile
 from pipeline.artifacts.images import ImageFile
+
+AnyFile = ImageFile | FeatureFile
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of one row group of an image set."""
+    """Some rows of one piece of an image set, or of the features of one."""
 
-    file: ImageFile
+    file: AnyFile
     group: int
     rows: Tensor
 
     def images(self) -> Tensor:
-        """Pixels, uint8 (n, channels, size, size)."""
+        """Pixels, uint8 (n, channels, size, size), or features, float32 (n, d)."""
         return self.file.load(self.group)[0][self.rows]
 
     def names(self) -> tuple[list[str], Tensor]:
@@ -27,14 +30,14 @@ class Chunk:
         return [keys[row] for row in self.rows.tolist()], labels[self.rows]
 
 
-def chunks_of(file: ImageFile, count: int | None = None) -> list[Chunk]:
+def chunks_of(file: AnyFile, count: int | None = None) -> list[Chunk]:
     """The pieces of a set, or of `count` of its images at even distances where it has more."""
     total = sum(file.sizes)
     rows = evenly(min(count or total, total), total)
     return [Chunk(file, group, own) for group, own in enumerate(by_group(file.sizes, rows)) if len(own)]
 
 
-def by_file(pieces: Sequence[Chunk]) -> Iterator[tuple[ImageFile, list[tuple[int, Chunk]]]]:
+def by_file(pieces: Sequence[Chunk]) -> Iterator[tuple[AnyFile, list[tuple[int, Chunk]]]]:
     """Each file of a list of pieces, with its pieces and their places in the list."""
     for file in dict.fromkeys(piece.file for piece in pieces):
         yield file, [(i, piece) for i, piece in enumerate(pieces) if piece.file is file]

@@ -50,7 +50,7 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession("classifier.onnx")
 photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 asked = {{"images": np.asarray(photo)[None], "false_alarms": np.array({false_alarms:g})}}
-probabilities, score, p_value, unknown = session.run(None, asked)
+probabilities, score, p_value, unknown, part_p_values = session.run(None, asked)
 ```
 
 The weights are safetensors; nothing is pickled. A rate of false alarms says nothing about how much of what is unknown
@@ -89,7 +89,7 @@ def model_card(
         size=size,
         recipe=json.dumps(about["settings"], sort_keys=True),
         accuracy=accuracy,
-        score=detector.settings.score,
+        score=detector.settings.name,
         false_alarms=detector.settings.false_alarms,
         validation=len(detector.id_scores),
     )

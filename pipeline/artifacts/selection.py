@@ -79,6 +79,15 @@ class Selection:
                 raise UserError(f"{folder}: {name}.png of shape {pixels[-1].shape}, expected {expected}; get it again")
         return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
 
+    def names(self, piece: int) -> tuple[list[str], Tensor]:
+        """Keys and labels, int64 (n,), of one shard's selected samples, in the order of `load`."""
+        found = [(name.rpartition(" ")[2], sample.fields["label"]) for name, sample in self._samples(piece)]
+        return [key for key, _ in found], torch.tensor([label for _, label in found])
+
+    def folder(self, piece: int) -> Path:
+        """The dataset that a piece is of."""
+        return self._pieces[piece][0]
+
     def digest(self) -> str:
         """SHA-256 of all that is read from the selected samples, in their order: the same wherever they are packed.
 

@@ -3,35 +3,59 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.artifacts.images import Preprocessing
-from pipeline.classifier.networks import Classifier
+from pipeline.artifacts import pretrained
+from pipeline.artifacts.images import ImageFile, Preprocessing
+from pipeline.classifier.networks import Classifier, last_stage, load_pretrained
 from pipeline.classifier.objective import Objective
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import check_divides, pick_device
 from pipeline.settings.training import TrainingSettings
+from pipeline.training.augmentation import Augment
 from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.loaders import Augmentation, Batch, Loader, Pieces
+from pipeline.training.loaders import Batch, Loader, Pieces
 from pipeline.training.loop import Row, fit
 from pipeline.training.precision import resolve
 
 RECENT = 4  # looks at the accuracy that are averaged
 
 
-def loader(settings: TrainingSettings, data: Pieces, batch: int) -> Loader:
+def loader(settings: TrainingSettings, data: Pieces, batch: int, augment: Augment) -> Loader:
     """The data set as this training draws from it.
 
     Raises:
         UserError: the processes cannot share a batch evenly.
     """
     check_divides("batch or auxiliary_batch", batch)
-    return Loader(data, batch, Augmentation(settings.shift, settings.flip), settings.in_memory)
+    return Loader(data, batch, augment, settings.in_memory)
+
+
+class Form(NamedTuple):
+    """What a classifier is made for.
+
+    Attributes:
+        classes: names of the ID classes.
+        shape: of an image, (channels, height, width).
+        preprocessing: of the images.
+        statistics: gives mean and standard deviation of the images, in 0..1, one a channel.
+    """
+
+    classes: list[str]
+    shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    statistics: Callable[[], tuple[list[float], list[float]]]
+
+
+def form_of(file: ImageFile, loader: Loader) -> Form:
+    """The form of the training images, of which a loader reads."""
+    return Form(file.classes, loader.shape, file.preprocessing, lambda: loader.statistics)
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,7 @@ def collapse(description: str) -> Callable[[Row], None]:
     def callback(row: Row) -> None:
         nonlocal best
         seen.append(row["accuracy"])
-        recent = mean(seen[-RECENT:])
+        recent = fmean(seen[-RECENT:])
         if len(seen) >= RECENT:
             best = max(best, recent)
         if recent < best / 2:
@@ -81,11 +105,25 @@ def batches(loaders: list[Loader], seed: int, start: int) -> Iterator[Batch]:
     """Endless concatenated batches from number `start` on, one part from each loader, ID first."""
     for parts in zip(*(loader.draws(seed + i, start) for i, loader in enumerate(loaders)), strict=True):
         images, labels = zip(*parts, strict=True)
-        yield Batch(torch.cat(images).contiguous(memory_format=torch.channels_last), torch.cat(labels))
+        together = torch.cat(images)
+        if together.ndim == 4:  # images, not features
+            together = together.contiguous(memory_format=torch.channels_last)
+        yield Batch(together, torch.cat(labels))
+
+
+def groups(model: Any, objective: Objective, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """What the optimiser changes: the head and what a loss term learns, and the network at its own learning rate."""
+    network = {id(weight) for weight in model.backbone.parameters()} if settings.backbone_learning_rate else set()
+    learning = [weight for weight in [*model.parameters(), *objective.parameters()] if weight.requires_grad]
+    found: list[dict[str, Any]] = [{"params": [weight for weight in learning if id(weight) not in network]}]
+    if network:
+        own = [weight for weight in learning if id(weight) in network]
+        found.append({"params": own, "lr": settings.backbone_learning_rate})
+    return found
 
 
 def train_classifier(
-    model: Classifier,
+    model: nn.Module,
     loaders: list[Loader],
     objective: Objective,
     settings: TrainingSettings,
@@ -118,7 +156,7 @@ def train_classifier(
     history = fit(
         model,
         torch.optim.SGD(
-            [*model.parameters(), *objective.parameters()], settings.learning_rate, momentum=0.9, nesterov=True,
+            groups(model, objective, settings), settings.learning_rate, momentum=0.9, nesterov=True,
             weight_decay=settings.weight_decay,
         ),
         lambda start: batches(loaders, run.seed, start),
@@ -140,13 +178,40 @@ def train_classifier(
 
 
 def build_classifier(
-    settings: TrainingSettings, seed: int, head: dict[str, Any], loader: Loader, classes: list[str],
-    preprocessing: Preprocessing,
-) -> Classifier:  # fmt: skip
-    """A classifier for the images of a loader, on the device, its weights drawn from the seed."""
+    settings: TrainingSettings, seed: int, head: dict[str, Any], form: Form, neck: int | None = None
+) -> Classifier:
+    """A classifier on the device: its weights drawn from the seed, or those that the settings name.
+
+    Raises:
+        UserError: the weights are not there, or of another network.
+    """
     set_seed(seed)
-    channels, size, _ = loader.shape
-    own = preprocessing
-    mean, std = (own.mean, own.std) if own.mean and own.std else loader.statistics
-    model = Classifier(settings.network, head, classes, size, channels, mean, std, own.resize)
+    given = pretrained.find(settings)
+    model = Classifier(**config_of(settings, head, form, given), neck=neck)
+    if given is not None:
+        load_pretrained(model, settings.network, given.path)
+        model.keeps_statistics = True
+    if settings.backbone != "all":
+        learning = last_stage(model.backbone) if settings.backbone == "last-stage" else []
+        model.backbone.requires_grad_(False)
+        for weight in learning:
+            weight.requires_grad_(True)
     return model.to(pick_device()).to(memory_format=torch.channels_last)
+
+
+def config_of(
+    settings: TrainingSettings, head: dict[str, Any], form: Form, given: pretrained.Pretrained | None
+) -> dict[str, Any]:
+    """The arguments of a `Classifier`. Inputs are normalised as the benchmark says, or the weights, or the images."""
+    channels, size, _ = form.shape
+    own = form.preprocessing
+    if own.mean and own.std:
+        mean, std = own.mean, own.std
+    elif given is not None:
+        mean, std = (given.mean, given.std) if channels == 3 else ([fmean(given.mean)], [fmean(given.std)])
+    else:
+        mean, std = form.statistics()
+    return {
+        "network": settings.network, "head": head, "classes": form.classes, "size": size, "channels": channels,
+        "mean": mean, "std": std, "resize": own.resize,
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The last layer, by name: linear, or one of the angular heads of metric learning.
+"""The last layer, by name: linear, on features of one size, or one of the angular heads of metric learning.
 
 Every head maps features to logits, and to the features as its logits see them: logits = features @ weight.T + bias.
 An angular head's class weights lie on the unit sphere, and so do its features (A-Softmax keeps their length). Its
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.settings.heads import AdaCosSettings, ASoftmaxSettings, HeadSettings, LinearSettings
+from pipeline.settings.heads import AdaCosSettings, ASoftmaxSettings, HeadSettings, LinearSettings, NormalisedSettings
 
 EDGE = 1e-6  # acos has no finite slope at cosines of +-1
 SCALES = (1.0, 64.0)  # bounds of the scale that AdaCos finds
@@ -41,6 +41,25 @@ class LinearHead(nn.Linear):
 
     def with_margin(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         return logits
+
+
+class NormalisedHead(LinearHead):
+    """A linear layer on features of one size, whatever length an image gives them.
+
+    Args:
+        by_deviation: features have mean 0 and, over their values, `scale` as their deviation; else `scale` is their
+            length.
+    """
+
+    def __init__(self, dimension: int, classes: int, by_deviation: bool, scale: float):
+        super().__init__(dimension, classes)
+        self.by_deviation, self.scale = by_deviation, scale
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        if self.by_deviation:
+            features = features - features.mean(dim=1, keepdim=True)
+        size = self.scale * (math.sqrt(features.shape[1]) if self.by_deviation else 1)
+        return super().forward(functional.normalize(features) * size)
 
 
 class AngularHead(nn.Module):
@@ -125,6 +144,8 @@ def build(settings: HeadSettings, dimension: int, classes: int) -> Any:
     """An untrained head for features of a width."""
     if isinstance(settings, LinearSettings):
         return LinearHead(dimension, classes)
+    if isinstance(settings, NormalisedSettings):
+        return NormalisedHead(dimension, classes, settings.kind == "z-score", settings.scale)
     if isinstance(settings, AdaCosSettings):
         return AdaCosHead(dimension, classes)
     from pipeline.classifier import margins  # a second of imports that only these heads pay

@@ -50,6 +50,15 @@ def backbone(network: str, channels: int) -> Any:
             return made
 
 
+def last_stage(network: Any) -> list[nn.Parameter]:
+    """The weights of a network of timm from its last stage on, where its features are smallest, to its end."""
+    named = list(network.named_parameters())
+    infos = network.feature_info
+    first = next(info["module"] for info in infos if info["reduction"] == infos[-1]["reduction"])
+    start = next(i for i, (name, _) in enumerate(named) if name.startswith(f"{first}."))
+    return [weight for _, weight in named[start:]]
+
+
 def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     """Give a classifier's backbone the weights that timm's authors or a user trained, whatever their classes were.
 
@@ -76,6 +85,32 @@ def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     model.backbone.load_state_dict(made.state_dict())
 
 
+class Neck(nn.Module):
+    """The features of a frozen network, brought to mean 0 and deviation 1 over the training images; then a layer.
+
+    Args:
+        width: of the features.
+        hidden: width of the layer, a linear one with a ReLU; 0 for none.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.layer = nn.Sequential(nn.Linear(width, hidden), nn.ReLU()) if hidden else nn.Identity()
+
+    def measure(self, features: Tensor) -> None:
+        """Take mean and deviation from features of the training images, (n, width); one that never varies keeps 1."""
+        std, mean = torch.std_mean(features.double(), dim=0, correction=0)
+        self.mean, self.std = mean.float(), torch.where(std > 0, std, 1).float()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layer((features - self.mean) / self.std)
+
+
 class Classifier(
     nn.Module,
     PyTorchModelHubMixin,
@@ -94,6 +129,8 @@ class Classifier(
         mean: of the ID training images in 0..1, one a channel.
         std: likewise.
         resize: the shorter side of images before the crop to `size`; `size` where none.
+        neck: what is between a frozen network and the head: None for nothing, 0 for its features brought to mean 0 and
+            deviation 1, another number for a layer of that width on these.
 
     Raises:
         UserError: an unknown network or head.
@@ -109,11 +146,14 @@ class Classifier(
         mean: list[float],
         std: list[float],
         resize: int | None = None,
+        neck: int | None = None,
     ):
         super().__init__()
         self.classes, self.size, self.channels, self.resize = classes, size, channels, resize or size
         self.backbone = backbone(network, channels)
-        self.head = heads.build(parse(head), self.backbone.num_features, len(classes))
+        self.neck = nn.Identity() if neck is None else Neck(self.backbone.num_features, neck)
+        self.head = heads.build(parse(head), neck or self.backbone.num_features, len(classes))
+        self.keeps_statistics = False
         about = getattr(self.backbone, "pretrained_cfg", {})
         self.input_size: list[int] | None = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
         self.mean: Tensor
@@ -126,14 +166,49 @@ class Classifier(
 
         logits = features @ head.weight.T + head.bias: an angular head gives features of length 1.
         """
+        return self.classify(self.embed(images))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images, likewise, to what the network makes of them, (n, d)."""
         normalised = (images - self.mean) / self.std
         if self.input_size is not None:
             normalised = functional.interpolate(normalised, self.input_size, mode="bilinear")
-        return self.head(self.backbone(normalised))
+        return self.backbone(normalised)
+
+    def classify(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network made of images, (n, d), to logits and features, as `forward` gives them."""
+        return self.head(self.neck(embedded))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As of any module; batch normalisation whose statistics are kept stays in eval mode."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     @classmethod
     def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
         raise UserError(f"{model_file}: pickled weights are never loaded; ask for model.safetensors")
+
+
+@torch.no_grad()
+def folded(model: Classifier) -> Classifier:
+    """The same classifier without its neck, which becomes part of the linear head: detectors see what the network says.
+
+    W ((x - m) / s) + b = (W / s) x + (b - W m / s).
+
+    Args:
+        model: with a linear head and a neck without a layer.
+    """
+    config: Any = model._hub_mixin_config  # the arguments that it was made with
+    plain = Classifier(**(config | {"neck": None}))
+    plain.backbone.load_state_dict(model.backbone.state_dict())
+    weight = model.head.weight.double() / model.neck.std.double()
+    plain.head.weight.copy_(weight)
+    plain.head.bias.copy_(model.head.bias.double() - weight @ model.neck.mean.double())
+    return plain.to(model.head.weight.device).eval()
 
 
 def load_weights(model: Classifier, trained: Classifier) -> None:
@@ -154,9 +229,13 @@ def load_weights(model: Classifier, trained: Classifier) -> None:
 
 @torch.no_grad()
 def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Logits and features of uint8 pixels, float32 on the CPU, with `model` in the mode it is in."""
+    """Logits and features of uint8 pixels, float32 on the CPU, with `model` in the mode it is in.
+
+    Features of a frozen network, float32, go through what comes after it likewise.
+    """
     device = next(model.parameters()).device
-    parts = [model(as_images(chunk.to(device))) for chunk in pixels.split(batch)]
+    chunks = (chunk.to(device) for chunk in pixels.split(batch))
+    parts = [model(as_images(chunk) if chunk.dtype == torch.uint8 else chunk) for chunk in chunks]
     logits, features = zip(*parts, strict=True)
     return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()
 

@@ -33,10 +33,18 @@ class Objective(nn.Module):
         head: of the classifier that will be trained.
         teacher: to distil from, on the student's device; needed for those terms alone.
         bank: outliers to pair ID features with; needed for MICL alone.
+        class_weights: of the cross-entropy, float32 (C,); None for equal ones.
     """
 
-    def __init__(self, terms: Terms, head: Any, teacher: Classifier | None = None, bank: PartnerBank | None = None):
+    class_weights: Tensor | None
+
+    def __init__(
+        self, terms: Terms, head: Any, teacher: Classifier | None = None, bank: PartnerBank | None = None,
+        class_weights: Tensor | None = None,
+    ):  # fmt: skip
         super().__init__()
+        self.smoothing = terms.label_smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
         # a method and a function, for modules would become this one's
         self.with_margin, self.teach = head.with_margin, (lambda images: teacher(images)) if teacher else None
         context = Context(head.weight.shape[1], teacher, bank)
@@ -58,7 +66,9 @@ class Objective(nn.Module):
         logits = step.logits[step.is_id]
         with_margin = self.with_margin(logits, step.features[step.is_id], step.labels)
         found = {
-            "cross_entropy": functional.cross_entropy(with_margin, step.labels),
+            "cross_entropy": functional.cross_entropy(
+                with_margin, step.labels, self.class_weights, label_smoothing=self.smoothing
+            ),
             "accuracy": (logits.argmax(dim=1) == step.labels).float().mean(),
         }
         return found | {name: term.weight * term(step) for name, term in self.terms.items()}

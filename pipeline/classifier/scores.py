@@ -1,9 +1,7 @@
-"""OOD scores of a single model output, in PyTorch alone: for a deployed model, and inside an exported graph.
+"""OOD scores of a single model output in PyTorch alone, and p-values.
 
 A score is larger for OOD.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -26,12 +24,6 @@ def max_cosine(features: Tensor, weight: Tensor) -> Tensor:
     """
     directions = functional.normalize(weight.double(), dim=1)
     return -(functional.normalize(features.double(), dim=1) @ directions.T).amax(dim=1)
-
-
-SCORES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of logits, features and the last layer's weights
-    "msp": lambda logits, features, weight: max_softmax(logits),
-    "max-cosine": lambda logits, features, weight: max_cosine(features, weight),
-}
 
 
 def p_values(scores: Tensor, id_scores: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def predict(
     if found.left_out:
         typer.echo(f"left out {found.summary()}", err=True)
     classifier = open_set.load(model, revision)
-    rate, validation = false_alarms or classifier.settings.false_alarms, len(classifier.id_scores)
+    rate, validation = false_alarms or classifier.settings.false_alarms, classifier.validation
     if validation < expected.fewest(rate):
         problem = f"{validation} ID validation images, {expected.fewest(rate)} are needed"
         typer.echo(f"false alarms {rate:g}: no image can be called unknown: {problem}", err=True)

@@ -53,6 +53,15 @@ def linear(head: "Head") -> Any:
     return layer
 
 
+class MaxSoftmax:
+    """Negative largest softmax probability, without the seconds that pytorch-ood takes to import."""
+
+    def predict_logits(self, logits: "Tensor") -> "Tensor":
+        from pipeline.classifier.scores import max_softmax
+
+        return max_softmax(logits)
+
+
 class MaxCosine:
     """Negative largest cosine of a feature and a class weight: the score of angular heads, which pytorch-ood lacks."""
 
@@ -66,12 +75,12 @@ class MaxCosine:
 
 
 DETECTORS: dict[str, Callable[..., Any]] = {
-    "msp": lambda head, **options: library().MaxSoftmax(None, **options),
+    "msp": lambda head, **options: MaxSoftmax(**options),
     "max-logit": lambda head, **options: library().MaxLogit(None, **options),
     "energy": lambda head, **options: library().EnergyBased(None, **options),
     "gen": lambda head, **options: own().exact.Gen(**options),
     "temperature": lambda head, **options: own().exact.Temperature(**options),
-    "knn": lambda head, **options: library().KNN(None, **options),
+    "knn": lambda head, **options: own().exact.Knn(**options),
     "mahalanobis": lambda head, **options: own().exact.Mahalanobis(**options),
     "mahalanobis++": lambda head, **options: own().exact.Mahalanobis(normalised=True, **options),
     "rmd": lambda head, **options: own().exact.Mahalanobis(relative=True, **options),
@@ -94,15 +103,35 @@ DETECTORS: dict[str, Callable[..., Any]] = {
 NEEDS_HEAD = ("vim", "fdbd", "nci", "nnguide", "max-cosine", "she", "dice", "react", "ash-b", "scale", "weiper")
 
 
+# what fitting gives a detector, as attributes: tensors, or numbers; one that is not here cannot be shipped with a model
+FITTED: dict[str, tuple[str, ...]] = {
+    "msp": (), "max-logit": (), "energy": (), "gen": (), "max-cosine": (), "ash-b": (), "scale": (),
+    "temperature": ("temperature",),
+    "klm": ("log_means",),
+    "knn": ("known",),
+    "mahalanobis": ("mean", "whitening", "whitened_means"),
+    "mahalanobis++": ("mean", "whitening", "whitened_means"),
+    "rmd": ("mean", "whitening", "whitened_means", "whitening_of_all"),
+    "rmd++": ("mean", "whitening", "whitened_means", "whitening_of_all"),
+    "vim": ("origin", "minor", "alpha"),
+    "fdbd": ("train_mean", "_denom_matrix"),
+    "nnguide": ("_scaled_features",),
+    "she": ("patterns",),
+    "dice": ("masked_w",),
+    "react": ("threshold",),
+    "relation": ("directions", "softmaxes"),
+}  # fmt: skip
+
+
 def as_maps(features: "Tensor") -> "Tensor":
     """Pooled features (n, d) as feature maps (n, d, 1, 1), on which OpenOOD has ReAct, ASH and SCALE act."""
     return features[:, :, None, None]
 
 
-def fit(
+def fitted(
     name: str, options: dict[str, Any], train: "Outputs | None", val: "Outputs | None", head: "Head | None"
-) -> Scorer:
-    """A detector fitted on ID outputs: a function from outputs to scores, float64 (n,).
+) -> Any:
+    """A detector, fitted on ID outputs; `score_of` gives its scores.
 
     What is estimated from features is so on training outputs; ReAct's threshold, as in OpenOOD, and the temperature
     on validation outputs. Logit detectors see float64, so that confident softmaxes do not tie at 1.
@@ -130,14 +159,40 @@ def fit(
             _fit(detector, name, train, val)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"score.detectors.{name}: {options}: {error}; correct its options") from None
+    return detector
+
+
+def fit(
+    name: str, options: dict[str, Any], train: "Outputs | None", val: "Outputs | None", head: "Head | None"
+) -> Scorer:
+    """A function from outputs to scores, float64 (n,), by a detector that is `fitted`; raises as that."""
+    detector = fitted(name, options, train, val, head)
 
     def score(outputs: "Outputs") -> "np.ndarray":
+        features = _features(outputs, name) if needs_features(detector) else None
         try:
-            return _score(detector, outputs, name).detach().double().numpy()
+            return score_of(detector, outputs.logits, features).detach().numpy()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"score.detectors.{name}: {one_line(error)[:200]}; are all outputs of one model?") from None
 
     return score
+
+
+def needs_features(detector: Any) -> bool:
+    """A detector looks at features, and not at logits alone."""
+    return any(hasattr(detector, f"predict_{kind}") for kind in ("outputs", "features", "feature_maps"))
+
+
+def score_of(detector: Any, logits: "Tensor", features: "Tensor | None") -> "Tensor":
+    """Scores, float64 (n,), of logits (n, C) and, where a detector `needs_features`, features (n, d)."""
+    if hasattr(detector, "predict_outputs"):
+        return detector.predict_outputs(logits, features).double()
+    if hasattr(detector, "predict_features"):
+        return detector.predict_features(features).double()
+    if hasattr(detector, "predict_feature_maps"):
+        assert features is not None
+        return detector.predict_feature_maps(as_maps(features)).double()
+    return detector.predict_logits(logits.double()).double()
 
 
 def _fit(detector: Any, name: str, train: "Outputs | None", val: "Outputs | None") -> None:
@@ -170,13 +225,3 @@ def _features(outputs: "Outputs", name: str) -> "Tensor":
     if outputs.features is None:
         raise UserError(f"score.detectors: {name} needs the column `features`, which the outputs lack; drop {name}")
     return outputs.features
-
-
-def _score(detector: Any, outputs: "Outputs", name: str) -> "Tensor":
-    if hasattr(detector, "predict_outputs"):
-        return detector.predict_outputs(outputs.logits, _features(outputs, name))
-    if hasattr(detector, "predict_features"):
-        return detector.predict_features(_features(outputs, name))
-    if hasattr(detector, "predict_feature_maps"):
-        return detector.predict_feature_maps(as_maps(_features(outputs, name)))
-    return detector.predict_logits(outputs.logits.double())

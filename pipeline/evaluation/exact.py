@@ -3,7 +3,8 @@
 Its GEN clamps probabilities at 1e-7, its temperature is not the minimiser of the loss, and its Mahalanobis distance
 adds a ridge to a covariance that is not divided, so that units that are silent on the training images decide. Its
 KL matching is infinite where a softmax saturates, its ViM works in single precision, too little for features that are
-small beside the biases.
+small beside the biases. Its k-NN distance is right, but keeps a search of scikit-learn's, which no exported graph can
+hold.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+AT_ONCE = 2**25  # distances that are held at once
 COLDEST, HOTTEST = 1e-2, 1e2  # temperatures that are searched, in standard deviations of the logits
 
 
@@ -104,12 +106,16 @@ class Mahalanobis:
     Args:
         relative: less the distance to the mean of all, with the covariance of all (Ren et al. 2021).
         normalised: of features of length 1 (Mahalanobis++, Müller & Hein 2025).
+        shrinkage: share of a covariance that is replaced by a multiple of the identity of the same trace, 0..1. Both
+            covariances take the same share: one that is estimated for each would make their difference meaningless.
     """
 
     requires_fit = True
 
-    def __init__(self, relative: bool = False, normalised: bool = False):
-        self.relative, self.normalised = relative, normalised
+    def __init__(self, relative: bool = False, normalised: bool = False, shrinkage: float = 0.0):
+        if not 0 <= shrinkage <= 1:
+            raise ValueError(f"shrinkage is {shrinkage}, expected 0 to 1")
+        self.relative, self.normalised, self.shrinkage = relative, normalised, shrinkage
 
     def _prepared(self, features: Tensor) -> Tensor:
         features = features.double()
@@ -118,16 +124,70 @@ class Mahalanobis:
     def fit_features(self, features: Tensor, labels: Tensor) -> None:
         """Estimate means and covariances from ID features (n, d) and their labels (n,)."""
         features = self._prepared(features)
-        self.means = torch.stack([features[labels == label].mean(dim=0) for label in labels.unique()])
-        places = torch.searchsorted(labels.unique(), labels)
-        self.precision = _precision(features - self.means[places])
-        self.mean, self.precision_of_all = features.mean(dim=0), _precision(features - features.mean(dim=0))
+        found, places = labels.unique(return_inverse=True)
+        means = torch.stack([features[labels == label].mean(dim=0) for label in found])
+        self.mean = features.mean(dim=0)
+        self.whitening = _whitening(features - means[places], self.shrinkage)
+        self.whitened_means = (means - self.mean) @ self.whitening
+        if self.relative:
+            self.whitening_of_all = _whitening(features - self.mean, self.shrinkage)
 
     def predict_features(self, features: Tensor) -> Tensor:
         """Scores (n,) of features (n, d)."""
-        features = self._prepared(features)
-        nearest = torch.stack([_squared(features - mean, self.precision) for mean in self.means]).amin(dim=0)
-        return nearest - _squared(features - self.mean, self.precision_of_all) if self.relative else nearest
+        centred = self._prepared(features) - self.mean
+        nearest = _squared_distances(centred @ self.whitening, self.whitened_means).amin(dim=1)
+        return nearest - (centred @ self.whitening_of_all).square().sum(dim=1) if self.relative else nearest
+
+
+def _whitening(centred: Tensor, shrinkage: float) -> Tensor:
+    """A root W of the pseudo-inverse of a covariance, W W^T, float64 (d, d): its columns are of uncorrelated units."""
+    covariance = centred.T @ centred / len(centred)
+    average = covariance.trace() / len(covariance)
+    covariance = (1 - shrinkage) * covariance + shrinkage * average * torch.eye(len(covariance)).to(covariance)
+    values, directions = torch.linalg.eigh(covariance)
+    least = values.abs().amax() * len(values) * torch.finfo(values.dtype).eps  # as torch.linalg.pinv
+    return directions * torch.where(values > least, values.clamp_min(least).rsqrt(), 0)
+
+
+def _squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Squared distances of (n, d) to (m, d), (n, m), never below 0."""
+    squares = points.square().sum(dim=1)[:, None] + others.square().sum(dim=1)[None]
+    return (squares - 2 * points @ others.T).clamp_min(0)
+
+
+class Knn:
+    """Distance to the k-th nearest ID training image, of features of length 1 (Sun et al. 2022).
+
+    Args:
+        k: of the neighbour, at most the number of training images.
+        normalize: false: of features as they are.
+    """
+
+    requires_fit = True
+
+    def __init__(self, k: int = 50, normalize: bool = True):
+        if k < 1:
+            raise ValueError(f"k is {k}, expected at least 1")
+        self.k, self.normalize = k, normalize
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        return functional.normalize(features.float()) if self.normalize else features.float()
+
+    def fit_features(self, features: Tensor, labels: Tensor) -> None:
+        """Keep ID features (n, d); the labels are not looked at."""
+        if len(features) < self.k:
+            raise ValueError(f"k={self.k} exceeds the number of ID samples ({len(features)})")
+        self.known = self._prepared(features)
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Scores (n,) of features (n, d)."""
+        if torch.compiler.is_exporting():  # a graph has no loop over an unknown number of images
+            return self._scores(features)
+        return torch.cat([self._scores(part) for part in features.split(max(1, AT_ONCE // len(self.known)))])
+
+    def _scores(self, features: Tensor) -> Tensor:
+        squares = _squared_distances(self._prepared(features).double(), self.known.double())
+        return squares.topk(self.k, dim=1, largest=False).values[:, -1].sqrt()
 
 
 class Vim:
@@ -162,11 +222,3 @@ class Vim:
     def predict_features(self, features: Tensor) -> Tensor:
         """Scores (n,) of features (n, width)."""
         return self.alpha * self._residuals(features) - self._logits(features).logsumexp(dim=1)
-
-
-def _precision(centred: Tensor) -> Tensor:
-    return torch.linalg.pinv(centred.T @ centred / len(centred), hermitian=True)
-
-
-def _squared(differences: Tensor, precision: Tensor) -> Tensor:
-    return (differences @ precision * differences).sum(dim=1)

@@ -1,6 +1,6 @@
-"""Detectors with lists of arguments: every combination, each with a name of its own."""
+"""Detectors by name: every combination of lists of arguments, and sums of several detectors."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import product
 from typing import Any
 
@@ -33,3 +33,18 @@ def label(name: str, options: dict[str, Any]) -> str:
 def detector_of(label: str) -> str:
     """The detector's name in such a word."""
     return label.partition("(")[0]
+
+
+def parts_of(name: str, known: Collection[str]) -> list[str]:
+    """The detectors whose z-scores a sum adds up: `msp` and `rmd++` of `msp+rmd++`; empty where it is no sum.
+
+    Args:
+        known: detectors, some of whose names end in `+` themselves.
+    """
+    for first in known:
+        rest = name.removeprefix(f"{first}+")
+        if rest != name and rest in known:
+            return [first, rest]
+        if rest != name and (others := parts_of(rest, known)):
+            return [first, *others]
+    return []

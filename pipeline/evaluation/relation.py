@@ -24,16 +24,18 @@ class Relation:
 
     def fit_outputs(self, logits: Tensor, features: Tensor) -> None:
         """Keep the training images: logits (n, C) and features (n, d)."""
-        self.train = _described(logits, features)
+        self.directions, self.softmaxes = _described(logits, features)
 
     def predict_outputs(self, logits: Tensor, features: Tensor) -> Tensor:
         """Scores (n,) of logits (n, C) and features (n, d)."""
-        chunk = max(1, AT_ONCE // len(self.train[0]))
+        if torch.compiler.is_exporting():  # a graph has no loop over an unknown number of images
+            return self._scores(*_described(logits, features))
+        chunk = max(1, AT_ONCE // len(self.directions))
         pieces = zip(*(part.split(chunk) for part in _described(logits, features)), strict=True)
         return torch.cat([self._scores(*piece) for piece in pieces])
 
     def _scores(self, directions: Tensor, softmaxes: Tensor) -> Tensor:
-        relations = (directions @ self.train[0].T).clamp_min(0) * (softmaxes @ self.train[1].T)
+        relations = (directions @ self.directions.T).clamp_min(0) * (softmaxes @ self.softmaxes.T)
         return -torch.where(relations > WEAKEST, relations, 0).pow(self.power).sum(dim=1, dtype=torch.float64)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from pipeline.artifacts.outputs import Head, OutputFile, Outputs
 from pipeline.artifacts.roles import OOD_ROLES
+from pipeline.evaluation.deployed import added_up
 from pipeline.evaluation.detectors import Scorer, fit
-from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label
+from pipeline.evaluation.grid import NO_CHOICE, combinations, detector_of, label, parts_of
 from pipeline.evaluation.metrics import accuracy_percent, auroc
 from pipeline.runtime.errors import UserError
 
@@ -132,12 +134,16 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
         UserError: files of different numbers of classes, what a detector needs is not there, or scores are not finite,
             or all the same on ID images.
     """
-    candidates = _candidates(files, head, detectors)
+    sums = {name: parts for name in detectors if (parts := parts_of(name, detectors))}
+    candidates = _candidates(files, head, {name: own for name, own in detectors.items() if name not in sums})
     chosen = choose(candidates, files, pooled)
-    names = list(chosen)
-    scorers = {name: candidates[chosen[name]] for name in names}
+    scorers = {name: candidates[chosen[name]] for name in chosen}
     classes = _classes(files)
     scored = {name: _scores(file, scorers, classes) for name, file in files.items() if name != "train"}
+    for name, parts in sums.items():
+        _add_up(scored, name, parts)
+        chosen[name] = label(name, {})
+    names = list(chosen)
     for split in ("val", "test"):
         for name in names if split in scored else ():
             if scored[split][name].nunique() == 1:  # outliers may well all look the same to a classifier, ID images not
@@ -145,6 +151,16 @@ def score_model(files: Mapping[str, OutputFile], head: Head | None, detectors: O
     splits = [split for split in ("train", "val", "test") if split in files]
     accuracies = {split: _accuracy(files[split]) for split in splits}
     return Scored(pd.concat(scored.values(), ignore_index=True), accuracies, chosen)
+
+
+def _add_up(scored: dict[str, pd.DataFrame], name: str, parts: list[str]) -> None:
+    """Add the column of a sum to the scores of every set, as `deployed.added_up` has it."""
+    if "val" not in scored:
+        raise UserError(f"score.detectors: {name} needs val.parquet, which the outputs lack; add it, or drop {name}")
+    references = [torch.from_numpy(np.sort(scored["val"][part].to_numpy())) for part in parts]
+    for own in scored.values():
+        columns = [torch.tensor(own[part].to_numpy()) for part in parts]
+        own[name] = added_up(columns, references).numpy()
 
 
 def _accuracy(file: OutputFile) -> float:

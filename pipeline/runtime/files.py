@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from pipeline.runtime.console import log
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.layout import OWN, TIMINGS
 from pipeline.runtime.processes import is_first, wait
@@ -89,6 +90,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
     except BaseException:
         _remove_quietly(partial, target)
         raise
+
+
+def make_nothing(target: Path, why: str) -> None:
+    """The empty folder of a stage whose work nothing needs, and a line that says so."""
+    if is_first():
+        with atomic_write(target) as folder:
+            folder.mkdir()
+    log(f"{why}; nothing to do")
 
 
 @contextmanager

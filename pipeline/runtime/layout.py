@@ -4,11 +4,13 @@ from pathlib import Path
 
 FINGERPRINTS = Path("data/fingerprints")
 IMAGES = Path("data/images")
+FEATURES = Path("data/features")
 LATENTS = Path("data/latents")
 CANDIDATES = Path("data/candidates")
 OUTLIERS = Path("data/outliers")
 CONTROLS = Path("data/controls")
 MODELS = Path("data/models")
+WEIGHTS = Path("data/weights")
 CLASSIFIERS = MODELS / "recipes"
 CURVES = Path("data/curves")
 OUTPUTS = Path("data/outputs")

@@ -14,7 +14,8 @@ from pipeline.runtime.errors import UserError
 from pipeline.serving.open_set import OpenSetClassifier
 from pipeline.serving.resize import Preprocess
 
-INPUTS, OUTPUTS = ("images", "false_alarms"), ("probabilities", "score", "p_value", "unknown")
+INPUTS = ("images", "false_alarms")
+OUTPUTS = ("probabilities", "score", "p_value", "unknown", "part_p_values")
 TOLERANCE = 1e-4  # of probabilities and scores, between two float32 runtimes
 TRACED, CHECKED = (2, 31, 47, 3), (3, 52, 29, 3)  # shapes of images: another one is checked, so that a fixed one shows
 
@@ -28,7 +29,7 @@ class Deployed(nn.Module):
         self.preprocess = Preprocess(classifier.resize, classifier.size, classifier.channels)
         self.model = model
 
-    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, ...]:
         """uint8 RGB (n, height, width, 3) and a rate to all that an `OpenSetClassifier` says."""
         return self.model(self.preprocess(images), false_alarms)
 
@@ -77,8 +78,9 @@ def export(model: OpenSetClassifier, target: Destination) -> float:
     """Write the file and run it with onnxruntime on random images; returns the largest difference to PyTorch.
 
     Its inputs are `images`, uint8 RGB (n, height, width, 3) for any n, height and width, and `false_alarms`, float64
-    (); its outputs are `probabilities` (n, classes), `score` (n,), larger for OOD, `p_value` (n,) and `unknown` (n,).
-    Its metadata hold the classes, the default rate of false alarms and the preprocessing, which is in the graph.
+    (); its outputs are `probabilities` (n, classes), `score` (n,), larger for OOD, `p_value` (n,), `unknown` (n,) and
+    `part_p_values` (n, parts of the score). Its metadata hold the classes, the score's parts, the default rate of false
+    alarms and the preprocessing, which is in the graph.
 
     Raises:
         UserError: packages are missing, or the file does not say what the model says.
@@ -100,7 +102,8 @@ def export(model: OpenSetClassifier, target: Destination) -> float:
             )  # fmt: skip
         file = onnx.load(path)
         steps = preprocessing(classifier.resize, classifier.size, classifier.channels)
-        about = {"classes": json.dumps(classifier.classes), **model.settings.model_dump(), **steps}
+        score = json.dumps(model.settings.score)
+        about = {"classes": json.dumps(classifier.classes), **model.settings.model_dump(), "score": score, **steps}
         for key, value in about.items():
             file.metadata_props.add(key=key, value=str(value))
         onnx.save(file, path)

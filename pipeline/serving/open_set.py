@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from pipeline.artifacts import detector as detectors
 from pipeline.artifacts import models
 from pipeline.artifacts.detector import Detector
+from pipeline.artifacts.outputs import Head
 from pipeline.artifacts.revisions import check_revision
 from pipeline.classifier.networks import Classifier
-from pipeline.classifier.scores import SCORES, p_values
+from pipeline.evaluation.deployed import Score
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import pick_device
 
@@ -24,23 +25,22 @@ class OpenSetClassifier(nn.Module):
         detector: its score, and the values of it on ID validation images.
     """
 
-    id_scores: Tensor
-
     def __init__(self, classifier: Classifier, detector: Detector):
         super().__init__()
-        self.classifier, self.settings = classifier, detector.settings
-        self.register_buffer("id_scores", detector.id_scores)
+        self.classifier, self.settings, self.validation = classifier, detector.settings, len(detector.id_scores)
+        head = Head(classifier.head.weight.detach().cpu(), classifier.head.bias.detach().cpu())
+        self.score = Score(detector, head)
 
-    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, ...]:
         """Images, float in 0..1, (n, channels, size, size), and a rate of false alarms, float64 (), to
 
         probabilities, float32 (n, classes); OOD scores, float64 (n,), larger for OOD; p-values, float64 (n,), see
-        `scores.p_values`; and unknown, bool (n,).
+        `scores.p_values`; unknown, bool (n,); and the p-values of the parts of the score, float64 (n, parts). All but
+        the probabilities are computed on the CPU.
         """
         logits, features = self.classifier(images)
-        scores = SCORES[self.settings.score](logits, features, self.classifier.head.weight)
-        p = p_values(scores, self.id_scores)
-        return logits.softmax(dim=1), scores, p, p <= false_alarms
+        scores, p, parts = self.score(logits.cpu(), features.cpu())
+        return logits.softmax(dim=1), scores, p, p <= false_alarms.to(p.device), parts
 
 
 def load(source: str, revision: str | None) -> OpenSetClassifier:
@@ -59,14 +59,17 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
 
 @torch.no_grad()
 def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list[dict[str, Any]]:
-    """class, confidence (0..1), score, p_value and verdict (`known`, `unknown`) of each image.
+    """class, confidence (0..1), score, p_value, verdict (`known`, `unknown`), parts and reason of each image.
+
+    `parts` are the p-values of the score's parts by name. `reason` is of unknown images: what the part with the
+    smallest p-value says.
 
     Args:
         images: float in 0..1, (n, channels, size, size).
         false_alarms: share of known images that may be called unknown, 0..1.
     """
     rate = torch.tensor(false_alarms, dtype=torch.float64, device=images.device)
-    probabilities, scores, p, unknown = (part.cpu() for part in model(images, rate))
+    probabilities, scores, p, unknown, parts = (part.cpu() for part in model(images, rate))
     confidence, best = probabilities.max(dim=1)
     columns = zip(best.tolist(), confidence.tolist(), scores.tolist(), p.tolist(), unknown.tolist(), strict=True)
     return [
@@ -76,6 +79,8 @@ def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list
             "score": score,
             "p_value": p_value,
             "verdict": "unknown" if is_unknown else "known",
+            "parts": dict(zip(model.score.parts, own, strict=True)),
+            "reason": model.score.reason(own) if is_unknown else None,
         }
-        for label, sure, score, p_value, is_unknown in columns
+        for (label, sure, score, p_value, is_unknown), own in zip(columns, parts.tolist(), strict=True)
     ]

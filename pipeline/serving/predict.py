@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("p_value", pa.float64()),
         ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("parts", pa.map_(pa.string(), pa.float64())),
         ("error", pa.string()),
     ]
 )
@@ -44,7 +46,7 @@ def _strangers(path: Path) -> list[str]:
 
 
 PREDICTIONS = Kind("file of predictions", is_folder=False, strangers=_strangers)
-Row = dict[str, Any]  # path, and either class, confidence, score, p_value and verdict, or error
+Row = dict[str, Any]  # path, and either what `judge` says of an image, or error
 Read = tuple[list[Path], list[np.ndarray | str]]  # files, and of each its pixels or why there are none
 
 
@@ -109,7 +111,8 @@ def line(row: Row, as_json: bool) -> str:
     if "error" in row:
         return printable(f"skipped  {row['path']}: {row['error']}")
     numbers = f"{row['p_value']:>7.4f} {row['confidence']:>6.1%} {row['score']:>9.4f}"
-    return printable(f"{row['verdict']:<8} {numbers}  {row['class']:<16} {row['path']}")
+    why = f"  ({row['reason']})" if row["reason"] else ""
+    return printable(f"{row['verdict']:<8} {numbers}  {row['class']:<16} {row['path']}{why}")
 
 
 HEADER = f"{'verdict':<8} {'p':>7} {'sure':>6} {'score':>9}  {'class':<16} path"

@@ -5,14 +5,15 @@ once, before any work, so that a slip in the last section does not show after ho
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import NonNegativeInt
 
 from pipeline import methods
 from pipeline.artifacts.revisions import check_revision
-from pipeline.evaluation.detectors import DETECTORS
-from pipeline.evaluation.grid import NO_CHOICE, combinations
+from pipeline.evaluation.detectors import DETECTORS, FITTED
+from pipeline.evaluation.grid import NO_CHOICE, combinations, parts_of
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.runtime.errors import UserError, like
 from pipeline.runtime.layout import CONTROLS, OUTLIERS
@@ -20,6 +21,7 @@ from pipeline.settings import benchmarks, networks, params
 from pipeline.settings.autoencoder import AutoencoderSettings
 from pipeline.settings.diffusion import DiffusionSettings
 from pipeline.settings.encode import InferenceSettings
+from pipeline.settings.features import FeaturesSettings
 from pipeline.settings.infer import InferSettings
 from pipeline.settings.methods import Pools, base_of, bases
 from pipeline.settings.params import Place
@@ -29,6 +31,7 @@ from pipeline.settings.score import ScoreSettings
 from pipeline.settings.shards import ShardsSettings
 from pipeline.settings.teacher import TeacherSettings
 from pipeline.settings.train import TrainSettings
+from pipeline.settings.training import EFFICIENTNET_LITE0
 
 SECTIONS: dict[str, Any] = {
     "seed": NonNegativeInt,
@@ -41,6 +44,7 @@ SECTIONS: dict[str, Any] = {
     "diffusion": DiffusionSettings,
     "sample": methods.schema(),
     "shards": ShardsSettings,
+    "features": FeaturesSettings,
     "train": TrainSettings,
     "recipes": Recipes,
     "infer": InferSettings,
@@ -183,8 +187,46 @@ def _of_latents(own: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
-    yield from _unknown(("score", "detectors"), own["score"].detectors, list(DETECTORS))
+    named = own["score"].detectors
+    sums = {name for name in named if name not in DETECTORS and parts_of(name, named)}
+    yield from _unknown(("score", "detectors"), [name for name in named if name not in sums], list(DETECTORS))
+    for name in sums:
+        if named[name]:
+            yield (
+                ("score", "detectors", name),
+                f"{named[name]}: a sum takes its parts as they are listed; expected {{}}",
+            )
     yield from _unknown(("infer", "detectors"), own["infer"].detectors, list(IMAGE_DETECTORS))
+
+
+def _of_features(own: dict[str, Any]) -> Iterator[Problem]:
+    """What recipes on the features of a frozen network cannot have: another start, images, the teacher."""
+    settings: TrainSettings = own["train"]
+    if settings.hidden and not settings.on_features:
+        yield ("train", "hidden"), f"{settings.hidden}, which a frozen network alone has; set train.backbone to frozen"
+    for section in ("teacher", "train"):
+        if own[section].backbone != "all" and own[section].weights is None:
+            where = f"{own[section].backbone}, but {section}.weights is null"
+            yield (section, "backbone"), f"{where}; name pretrained weights, or let all of the network learn"
+    if not settings.on_features:
+        return
+    if settings.init_from == "pretrained":
+        yield ("train", "init_from"), "pretrained, but train.backbone is frozen; set it to scratch"
+    if own["infer"].detectors:
+        yield (
+            ("infer", "detectors"),
+            f"{', '.join(own['infer'].detectors)} need images; none with train.backbone: frozen",
+        )
+    for name, recipe in own["recipes"].items():
+        if recipe.needs_teacher:
+            yield ("recipes", name), "a term of the teacher needs images; none with train.backbone: frozen"
+
+
+def _of_shipped_score(own: dict[str, Any]) -> Iterator[Problem]:
+    for name in own["train"].score or {}:
+        if name not in FITTED:
+            why = "cannot be shipped with a model" if name in DETECTORS else "unknown"
+            yield ("train", "score"), f"{name!r}: {why}; expected some of {', '.join(FITTED)}"
 
 
 def _of_models(own: dict[str, Any]) -> Iterator[Problem]:
@@ -192,21 +234,28 @@ def _of_models(own: dict[str, Any]) -> Iterator[Problem]:
     embedding = own["sample"].embedding if "embedding" in bases(own["methods"]) else None
     named = {
         ("autoencoder",): own["autoencoder"] if own["autoencoder"].source not in ("train", "pixels") else None,
-        ("teacher",): own["teacher"] if own["teacher"].weights is not None else None,
+        ("teacher",): own["teacher"] if _are_elsewhere(own["teacher"].weights) else None,
+        ("train",): own["train"] if _are_elsewhere(own["train"].weights) else None,
         ("sample", "embedding"): embedding if embedding is not None and embedding.uses_stable_diffusion else None,
     }
-    keys = ("source", "weights", "generator")
+    keys = ("source", "weights", "weights", "generator")
     for (place, section), key in zip(named.items(), keys, strict=True):
         try:
             if section is not None:
                 check_revision(getattr(section, key), section.revision)
         except UserError as error:
             yield (*place, "revision"), str(error)
-    try:
-        if own["teacher"].weights is not None:
-            networks.timm_name(own["teacher"].network)
-    except UserError as error:
-        yield ("teacher", "weights"), str(error)
+    for name in ("teacher", "train"):
+        try:
+            if own[name].weights is not None:
+                networks.timm_name(own[name].network)
+        except UserError as error:
+            yield (name, "weights"), str(error)
+
+
+def _are_elsewhere(weights: str | None) -> bool:
+    """Weights that are of no installed package, and in no file."""
+    return weights is not None and weights != EFFICIENTNET_LITE0 and not Path(weights).is_file()
 
 
 BETWEEN = {  # what has to hold between sections, and which those are
@@ -218,7 +267,9 @@ BETWEEN = {  # what has to hold between sections, and which those are
     _of_latents: ("autoencoder", "diffusion"),
     _of_detectors: ("score", "infer"),
     _of_validation: ("prepare", "methods", "infer", "score"),
-    _of_models: ("autoencoder", "teacher", "methods", "sample"),
+    _of_models: ("autoencoder", "teacher", "train", "methods", "sample"),
+    _of_features: ("teacher", "train", "recipes", "infer"),
+    _of_shipped_score: ("train",),
 }
 
 

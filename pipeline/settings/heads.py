@@ -14,6 +14,14 @@ class LinearSettings(Section):
     kind: Literal["linear"]
 
 
+class NormalisedSettings(Section):
+    """A linear layer on features that are brought to one size: `z-score` to mean 0 and a deviation over their values
+    (ASCOOD, arXiv 2411.10794), `l2` to a length (T2FNorm and others)."""
+
+    kind: Literal["z-score", "l2"]
+    scale: PositiveFloat
+
+
 class MarginSettings(Section):
     """CosFace s (cos t - m), ArcFace s cos(t + m), SphereFace s cos(m t); m in radians for ArcFace, a factor
     for SphereFace. Features and weights are normalised in all three."""
@@ -37,7 +45,8 @@ class AdaCosSettings(Section):
 
 
 HeadSettings = Annotated[
-    LinearSettings | MarginSettings | ASoftmaxSettings | AdaCosSettings, Field(discriminator="kind")
+    LinearSettings | NormalisedSettings | MarginSettings | ASoftmaxSettings | AdaCosSettings,
+    Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[HeadSettings] = TypeAdapter(HeadSettings)
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
+
+from pipeline.settings import params
 
 CORRECTIONS = ("residual", "contrast", "histogram", "sharpness")  # and jpeg-QUALITY; see shortcuts/corrections.py
 JPEG = re.compile(r"jpeg-([1-9]\d?|100)")
@@ -40,4 +42,9 @@ def _each_once(pools: list[str]) -> list[str]:
 
 
 Pool = Annotated[str, AfterValidator(_known_corrections)]
-Pools = Annotated[list[Pool], Field(min_length=1), AfterValidator(_each_once)]
+Pools = Annotated[list[Pool], AfterValidator(_each_once)]
+
+
+def some_named() -> bool:
+    """Some method is named in params.yaml: its images are judged beside ID latents."""
+    return bool(params.read("methods", Pools))

@@ -7,6 +7,7 @@ from pipeline.runtime.errors import UserError
 
 WIDE_RESNET = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(0\.\d+))?")
 RESNET, TIMM = re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
+WELL_KNOWN = ("efficientnet_lite0",)  # of timm, which need not be asked
 KNOWN = (
     "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40, and -dropout-0.3 for dropout; resnet-18; "
     "resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
@@ -61,7 +62,7 @@ def check_network(network: str) -> None:
     Raises:
         UserError: it is unknown.
     """
-    if isinstance(parsed := parse(network), Timm):
+    if isinstance(parsed := parse(network), Timm) and parsed.name not in WELL_KNOWN:
         import timm
 
         if not timm.is_model(parsed.name):

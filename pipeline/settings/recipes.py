@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from pipeline.settings.heads import HeadSettings, LinearSettings
-from pipeline.settings.section import Section
+from pipeline.settings.section import Section, Share
 
 
 class OutlierExposure(Section):
@@ -63,9 +63,10 @@ class Micl(Section):
 
 
 class Terms(Section):
-    """The last layer, and the loss terms beside the cross-entropy."""
+    """The last layer, the cross-entropy's label smoothing (Szegedy et al. 2016), and the terms beside it."""
 
     head: HeadSettings = LinearSettings(kind="linear")
+    label_smoothing: Share = 0.0
     outlier_exposure: OutlierExposure | None = None
     energy_regularization: EnergyRegularization | None = None
     logit_distillation: LogitDistillation | None = None

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.runtime.processes import pick_device
-from pipeline.training.batches import as_images, batched, flip, positions, shift, windows
+from pipeline.training.augmentation import Augment
+from pipeline.training.batches import batched, positions, windows
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
 class Batch(NamedTuple):
-    """One concatenated batch: images float in 0..1, (n, channels, h, w), and labels (n,), -1 for outliers."""
+    """One concatenated batch: images float in 0..1, (n, channels, h, w), or features of a frozen network, (n, d), and
+    labels (n,), -1 for outliers."""
 
     images: Tensor
     labels: Tensor
@@ -33,7 +33,7 @@ class Pieces(Protocol):
         ...
 
     def load(self, piece: int) -> tuple[Tensor, Tensor]:
-        """Pixels, uint8 (n, channels, h, w), and labels, int64 (n,), -1 for outliers."""
+        """Pixels, uint8 (n, channels, h, w), or features, float32 (n, d), and labels, int64 (n,), -1 for outliers."""
         ...
 
 
@@ -56,27 +56,13 @@ def ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[M
             yield waiting.result()
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random shift by up to `shift` pixels, and a mirror image with probability one half."""
-
-    shift: int
-    flip: bool
-
-    def __call__(self, images: Tensor, seed: int, step: int) -> Tensor:
-        """Augmented images; what befalls them depends on (seed, step) alone."""
-        state = np.random.SeedSequence([seed, step]).generate_state(1)[0]
-        generator = torch.Generator().manual_seed(int(state))
-        images = shift(images, self.shift, generator)
-        return flip(images, generator) if self.flip else images
-
-
 class Loader:
     """A data set that batches are drawn from without end, augmented, on the device.
 
     Args:
         data: the data set.
         batch: images of one draw.
+        augment: gives a network's inputs.
         in_memory: hold all images on the device; else a window of pieces at a time, the next one read ahead.
 
     Attributes:
@@ -84,8 +70,8 @@ class Loader:
         statistics: mean and standard deviation in 0..1 of each channel, exact, from a piece at a time.
     """
 
-    def __init__(self, data: Pieces, batch: int, augmentation: Augmentation, in_memory: bool):
-        self.data, self.batch, self.augmentation = data, batch, augmentation
+    def __init__(self, data: Pieces, batch: int, augment: Augment, in_memory: bool):
+        self.data, self.batch, self.augment = data, batch, augment
         self.device = pick_device()
         self.held = tuple(column.to(self.device) for column in whole(data)) if in_memory else None
 
@@ -93,7 +79,7 @@ class Loader:
         """Batches from number `start` on; batch i depends on (data, batch, seed, i) alone, in memory or not."""
         parts = self._in_memory(seed, start) if self.held is not None else self._streamed(seed, start)
         for step, (pixels, labels) in enumerate(parts, start):
-            yield Batch(self.augmentation(as_images(pixels), seed, step), labels)
+            yield Batch(self.augment(pixels, seed, step), labels)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:

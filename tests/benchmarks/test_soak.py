@@ -44,7 +44,9 @@ def test_a_hundred_thousand_files(benchmark: BenchmarkFixture, tmp_path: Path) -
     photographs.mkdir()
     make_files(photographs)
     Classifier("resnet-20", {"kind": "linear"}, ["a", "b"], 32, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
-    detector.write(folder, Detector(Settings(score="msp", false_alarms=0.05), torch.linspace(-1, 0, 100).double()))
+    detector.write(
+        folder, Detector(Settings(score={"msp": {}}, false_alarms=0.05), torch.linspace(-1, 0, 100).double())
+    )
     model, process = open_set.load(str(folder), None), psutil.Process()
     memory, pace, skipped = [], [], 0
 

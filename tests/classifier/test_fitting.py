@@ -9,7 +9,7 @@ import torch
 
 from pipeline.artifacts.images import ImageSet, Preprocessing
 from pipeline.classifier import fitting
-from pipeline.classifier.fitting import Run, build_classifier, collapse, loader, train_classifier
+from pipeline.classifier.fitting import Form, Run, build_classifier, collapse, loader, train_classifier
 from pipeline.classifier.micl import PartnerBank
 from pipeline.classifier.networks import Classifier, accuracy, predict
 from pipeline.classifier.objective import Objective
@@ -17,6 +17,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.settings.recipes import Terms
 from pipeline.settings.training import TrainingSettings
 from pipeline.training import loop
+from pipeline.training.augmentation import Shift
 from pipeline.training.loaders import Loader
 from pipeline.training.loop import Row
 
@@ -29,6 +30,9 @@ EVERYTHING = {
 }
 
 
+AUGMENT = Shift(shift=1, flip=True)
+
+
 class Killed(BaseException):
     """What no handler of the project catches."""
 
@@ -37,7 +41,8 @@ def settings(**changes: object) -> TrainingSettings:
     values = {
         "network": "wrn-10-1", "steps": 40, "batch": 16, "learning_rate": 0.05, "weight_decay": 0.0, "warmup": 2,
         "shift": 1, "flip": True, "ema": 0.0, "precision": "float32", "compile": False, "in_memory": True,
-        "checkpoint_every": 7,
+        "checkpoint_every": 7, "weights": None, "revision": None, "backbone": "all", "backbone_learning_rate": None,
+        "augmentation": "shift",
     }  # fmt: skip
     return TrainingSettings.model_validate(values | changes)
 
@@ -70,15 +75,14 @@ class Toy:
     def __init__(self, folder: Path, recipe: dict[str, object], seed: int = 0, **changes: object):
         self.settings, terms = settings(**changes), Terms.model_validate(recipe)
         known = stripes()
-        self.loaders: list[Loader] = [loader(self.settings, InPieces(known.pixels, known.labels), 16)]
+        self.loaders: list[Loader] = [loader(self.settings, InPieces(known.pixels, known.labels), 16, AUGMENT)]
         if terms.shows_outliers:
-            self.loaders.append(loader(self.settings, InPieces(outliers(), torch.full((64,), -1)), 12))
+            self.loaders.append(loader(self.settings, InPieces(outliers(), torch.full((64,), -1)), 12, AUGMENT))
         torch.manual_seed(9)
         teacher = Classifier("wrn-10-1", {"kind": "linear"}, known.classes, 16, 1, [0.5], [0.5]).eval()
         bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 2, 2, torch.randn(20, 64))
-        self.model = build_classifier(
-            self.settings, seed, terms.head.model_dump(), self.loaders[0], known.classes, Preprocessing(16)
-        )
+        form = Form(known.classes, (1, 16, 16), Preprocessing(16), lambda: self.loaders[0].statistics)
+        self.model = build_classifier(self.settings, seed, terms.head.model_dump(), form)
         self.objective = Objective(terms, self.model.head, teacher.requires_grad_(False), bank)
         self.rows: list[Row] = []
         self.run = Run("toy", seed, folder / "checkpoint", "identity", self.rows.append)

@@ -177,7 +177,7 @@ def save_model(folder: Path) -> None:
     torch.manual_seed(0)
     Classifier("wrn-10-1", {"kind": "linear"}, ["a", "b"], 16, 3, [0.5] * 3, [0.2] * 3).save_pretrained(folder)
     detector.write(
-        folder, detector.Detector(detector.Settings(score="msp", false_alarms=0.05), torch.zeros(1).double())
+        folder, detector.Detector(detector.Settings(score={"msp": {}}, false_alarms=0.05), torch.zeros(1).double())
     )
 
 

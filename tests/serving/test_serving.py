@@ -51,7 +51,9 @@ def save(
         "wrn-10-1", head, ["cat", "dog", "élan"], 16, channels, [0.5] * channels, [0.2] * channels, resize
     )
     model.save_pretrained(folder)
-    write(folder, Detector(Settings(score="msp" if head is LINEAR else "max-cosine", false_alarms=0.3), id_scores))
+    write(
+        folder, Detector(Settings(score={"msp" if head is LINEAR else "max-cosine": {}}, false_alarms=0.3), id_scores)
+    )
     (folder / "README.md").write_text("# a card")
     return folder
 
@@ -228,19 +230,24 @@ def test_thousands_of_files_are_never_in_memory_at_once(model: Path, photos: Pat
         rows.close()
 
 
-DETECTOR = '{"score": "msp", "false_alarms": 0.05}'
+DETECTOR = '{"score": {"msp": {}}, "false_alarms": 0.05}'
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("detector.json", "{", "not valid JSON"),
-        ("detector.json", '{"score": "msp"}', "detector.json: false_alarms: Field required"),
-        ("detector.json", DETECTOR.replace("msp", "energy"), "detector.json: score: Input should be 'msp'"),
+        ("detector.json", '{"score": {"msp": {}}}', "detector.json: false_alarms: Field required"),
+        ("detector.json", DETECTOR.replace("msp", "best"), "score: 'best': unknown; expected some of msp"),
+        ("detector.json", DETECTOR.replace("msp", "odin"), "detector.json: score: 'odin': unknown"),
+        ("detector.json", DETECTOR.replace("msp", "openmax"), "'openmax': cannot be shipped with a model"),
+        ("detector.json", DETECTOR.replace("msp", "knn"), "detector.safetensors: no tensor knn.known"),
+        ("detector.json", DETECTOR.replace("{}", '{"a": 1}'), "score: msp {'a': 1}: .*train the model again"),
+        ("detector.json", DETECTOR.replace("{}", '{}, "energy": {}'), "no tensor msp.id_scores"),
         ("detector.json", DETECTOR.replace("0.05", "1.5"), "detector.json: false_alarms: Input should be less than 1"),
         ("detector.json", None, "not found"),
         ("detector.safetensors", None, "detector.safetensors: not found; train the model again"),
-        ("detector.safetensors", "x", "detector.safetensors: no tensor id_scores"),
+        ("detector.safetensors", "x", "detector.safetensors: not readable"),
         ("model.safetensors", None, "no safetensors weights"),
         ("config.json", "{}", "cannot be loaded as a model"),
         ("config.json", None, "config.json: not found"),
@@ -303,12 +310,13 @@ def test_the_exported_file_takes_photographs_and_says_what_predict_says(
         photo = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(photo).save(tmp_path / f"{i}.png")
         asked = {"images": np.repeat(photo[None], 1 + i % 3, axis=0), "false_alarms": np.array(0.3)}
-        probabilities, scores, ps, unknown = session.run(None, asked)
+        probabilities, scores, ps, unknown, parts = session.run(None, asked)
         [row] = lines(tmp_path / f"{i}.png", "--model", folder)[1]
         assert row["confidence"] == pytest.approx(float(probabilities[-1].max()), abs=1e-5)
         assert row["score"] == pytest.approx(float(scores[-1]), abs=1e-5)
         assert row["class"] == ["cat", "dog", "élan"][int(probabilities[-1].argmax())]
         assert row["p_value"] == pytest.approx(float(ps[-1])) and ps.dtype == np.float64
+        assert parts.tolist() == ps[:, None].tolist()
         assert unknown.dtype == bool and unknown.tolist() == (ps <= 0.3).tolist()
         assert not session.run(["unknown"], asked | {"false_alarms": np.array(0.001)})[0].any()
     about = session.get_modelmeta().custom_metadata_map
@@ -324,7 +332,7 @@ def test_the_lines_of_the_card_say_what_predict_says(
     """Run as they stand, on a photograph that is neither square nor upright."""
     monkeypatch.chdir(tmp_path)
     folder = save(Path("FOLDER"), channels=channels, resize=20)
-    detector = Detector(Settings(score="msp", false_alarms=0.3), AROUND)
+    detector = Detector(Settings(score={"msp": {}}, false_alarms=0.3), AROUND)
     about = {"recipe": "penumbra", "seed": 0, "settings": {}}
     card = model_card(about, ["cat", "dog", "élan"], (20, 16, channels), detector, 0.9)
     exif = Image.Exif()
@@ -357,7 +365,7 @@ def test_a_pushed_model_is_the_whole_folder(model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("pipeline.hub.upload.HfApi", Api)
     done = CliRunner().invoke(app, ["push", "me/classifier", "--model", str(model)])
     assert done.exit_code == 0 and "c" * 40 in done.stdout
-    assert open_set.load(str(tmp_path / "hub"), None).settings.score == "msp"
+    assert open_set.load(str(tmp_path / "hub"), None).settings.score == {"msp": {}}
     (model / "detector.json").unlink()
     with pytest.raises(UserError, match=r"no detector\.json"):
         push(model, "me/classifier")

@@ -109,7 +109,7 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "method without its settings": (lambda own: own["sample"].pop("boundary"), ["sample", "boundary is missing"]),
     "settings of no method": (set_to("sample", "bondary", {}), ["sample.bondary", "did you mean boundary"]),
     "settings of a method that has none": (set_to("sample", "noise", {}), ["sample.noise: unknown"]),
-    "no method": (set_to("methods", []), ["methods"]),
+    "a method that is named twice": (set_to("methods", ["noise", "noise"]), ["methods"]),
     "method that is not made": (
         set_to("recipes", "noise", "auxiliary", ["cut-mix"]), ["recipes.noise.auxiliary", "cut-mix is not in methods"],
     ),

@@ -1,0 +1,32 @@
+"""Which parts of stage one params.yaml asks for: what nobody draws from or learns from is not made."""
+
+from pipeline import methods
+from pipeline.settings import params
+from pipeline.settings.methods import Pools, some_named
+from pipeline.settings.recipes import Recipes
+
+
+def diffusion() -> bool:
+    """Some method that is named draws from the diffusion model."""
+    named = methods.required(params.read("methods", Pools), params.read("sample", methods.schema()))
+    return any("diffusion" in settings.reads for settings in named.values())
+
+
+def teacher() -> bool:
+    """Some method is named, some recipe learns from the teacher, or recipes start from classifiers like it."""
+    learns = any(recipe.needs_teacher for recipe in params.read("recipes", Recipes).values())
+    return some_named() or learns or params.read("train.init_from", str) == "pretrained"
+
+
+def feature_files() -> bool:
+    """Recipes are trained on the features of a frozen network."""
+    return params.read("train.backbone", str) == "frozen"
+
+
+NEEDED = {
+    "autoencoder": some_named,
+    "encode": some_named,
+    "teacher": teacher,
+    "diffusion": diffusion,
+    "features": feature_files,
+}
