@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 STAGES = (
     "fingerprint", "prepare", "autoencoder", "encode", "teacher", "diffusion", "sample", "shards", "features",
-    "train", "infer", "score", "report",
+    "train", "infer", "score", "hold_out", "report",
 )  # fmt: skip
 PUBLIC = {  # what model cards and notebooks name
     "Classifier": "pipeline.classifier.networks", "OpenSetClassifier": "pipeline.serving.open_set",

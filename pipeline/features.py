@@ -17,7 +17,7 @@ from pipeline.artifacts.chunks import Chunk, chunks_of
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.selection import Selection
 from pipeline.classifier.fitting import Form, build_classifier
-from pipeline.classifier.networks import Classifier
+from pipeline.classifier.networks import Classifier, at_once
 from pipeline.classifier.training_data import shape_of
 from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write, make_nothing
@@ -83,7 +83,7 @@ def embed(model: Classifier, pixels: Tensor, batch: int) -> Tensor:
     return torch.cat(
         [
             model.embed(as_images(part.to(device)).contiguous(memory_format=torch.channels_last)).float().cpu()
-            for part in pixels.split(batch)
+            for part in pixels.split(at_once(pixels, batch, device))
         ]
     )
 

@@ -2,7 +2,7 @@
 
 Reads: a benchmark of pipeline/benchmarks, or your own images (`folder`).
 Writes: data/images/{train,val,test}.parquet, data/images/ood/<set>.parquet, data/images/unknown.parquet where such
-images are given, data/images/manifest.json.
+images are given, data/images/manifest.json, data/images/hold_out.json, the classes that `hold_out` keeps aside.
 Why: every later stage sees the same images; nothing that is chosen on validation has seen a test image.
 """
 
@@ -24,6 +24,7 @@ from pipeline.settings.prepare import PrepareSettings
 from pipeline.shortcuts.sets import SetStatistics, compare, in_training
 from pipeline.sources import benchmarks, folder
 from pipeline.sources.collection import Collection, Item, OODSet
+from pipeline.sources.hold_out import splits
 from pipeline.sources.preprocess import preprocess
 
 Statistics = dict[str, SetStatistics]  # by set
@@ -152,4 +153,7 @@ def main() -> None:
             "channels": expected.channels, "sets": about,
         }  # fmt: skip
         write_json(target / "manifest.json", manifest)
+        own = settings.folder if settings.benchmark == "folder" else None
+        kept_aside = splits(collection.classes, own.hold_out, seed) if own and own.hold_out else []
+        write_json(target / "hold_out.json", kept_aside)
     log_result(collection.classes, about, statistics, differing)

@@ -125,6 +125,8 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
         against={name: rows for name in detectors if (rows := compared(results, name))},
+        held_out=results.held_out,
+        unseen=[(one.title, one.frame) for one in named_tables(results) if one.name.startswith("held-out")],
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),
         told={name: alarms.strongest_statistic(found) for name, found in results.statistics.items()},
         warnings=results.warnings(),

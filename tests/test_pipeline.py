@@ -312,7 +312,9 @@ def test_each_classifier_has_its_detector_and_a_card(project: Path) -> None:
             detector = json.loads((folder / "detector.json").read_text())
             rows = (scores["recipe"] == recipe) & (scores["seed"] == seed) & (scores["set"] == "val")
             on_val = scores.loc[rows, "own"]
-            assert on_val.to_numpy() == pytest.approx(scores.loc[rows, next(iter(detector["score"]))].to_numpy(), abs=1e-9)
+            assert on_val.to_numpy() == pytest.approx(
+                scores.loc[rows, next(iter(detector["score"]))].to_numpy(), abs=1e-9
+            )
             assert detector["false_alarms"] == 0.05
             card = ModelCard.load(folder / "README.md")
             assert card.data.pipeline_tag == "image-classification"

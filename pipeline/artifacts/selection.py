@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Selection:
     Args:
         folders: outlier datasets; a method is taken from the first that has it. Each is verified.
         counts: images of each method.
+        left_out: ID classes; of these images, those that were made from one of them are passed over.
 
     Attributes:
         sizes: images of each piece, a shard.
@@ -36,7 +37,7 @@ class Selection:
         UserError: a dataset does not verify, or a method has too few images.
     """
 
-    def __init__(self, folders: Sequence[Path], counts: Mapping[str, int]):
+    def __init__(self, folders: Sequence[Path], counts: Mapping[str, int], left_out: Collection[int] = ()):
         self._pieces: list[tuple[Path, str, set[str]]] = []
         self._about: dict[Path, dict[str, Any]] = {}
         self.has_outliers = self.has_id_images = self.has_parents = False
@@ -50,6 +51,8 @@ class Selection:
             for key, shard, method, label, *parents in _index(folder):
                 if method in wanted and found[method] < counts[method]:
                     found[method] += 1
+                    if not {label, *parents}.isdisjoint(left_out):
+                        continue
                     self.has_outliers |= label == OOD_LABEL
                     self.has_id_images |= label != OOD_LABEL
                     self.has_parents |= max(parents) >= 0

@@ -17,6 +17,7 @@ from pipeline.settings import networks
 from pipeline.settings.heads import parse
 from pipeline.training.batches import as_images
 
+IN_CACHE = 2**21  # values of images: 13 photographs of 224 pixels, 682 images of 32
 BATCH = 500  # images that `features_of` takes at once
 
 
@@ -227,6 +228,11 @@ def load_weights(model: Classifier, trained: Classifier) -> None:
         model.head.load_state_dict(trained.head.state_dict())
 
 
+def at_once(pixels: Tensor, batch: int, device: torch.device) -> int:
+    """Images of a batch: on a processor no more than its caches hold, or photographs take twice as long."""
+    return batch if device.type != "cpu" else min(batch, max(1, IN_CACHE // pixels[0].numel()))
+
+
 @torch.no_grad()
 def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Logits and features of uint8 pixels, float32 on the CPU, with `model` in the mode it is in.
@@ -234,7 +240,7 @@ def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tenso
     Features of a frozen network, float32, go through what comes after it likewise.
     """
     device = next(model.parameters()).device
-    chunks = (chunk.to(device) for chunk in pixels.split(batch))
+    chunks = (chunk.to(device) for chunk in pixels.split(at_once(pixels, batch, device)))
     parts = [model(as_images(chunk) if chunk.dtype == torch.uint8 else chunk) for chunk in chunks]
     logits, features = zip(*parts, strict=True)
     return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()

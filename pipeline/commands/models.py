@@ -1,12 +1,15 @@
 """`penumbra predict`, `export` and `push`: what is done with a trained model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.commands.options import Force, at_home
 from pipeline.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.serving.page import Neighbours
 
 Model = Annotated[
     str | None,
@@ -37,6 +40,7 @@ def predict(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
     parquet: Annotated[Path | None, typer.Option(help="write a parquet file instead of printing")] = None,
+    html: Annotated[Path | None, typer.Option(help="write a page with the photographs instead of printing")] = None,
     force: Force = False,
 ) -> None:
     """Print the class of each image, its probability, the OOD score, its p-value, and whether the image is known.
@@ -48,7 +52,7 @@ def predict(
     """
     from pipeline.runtime.console import track
     from pipeline.runtime.destination import destination
-    from pipeline.serving import expected, open_set
+    from pipeline.serving import expected, open_set, page
     from pipeline.serving import predict as serving
     from pipeline.sources.walk import CLOSED
 
@@ -56,6 +60,7 @@ def predict(
         raise UserError(f"--false-alarms {false_alarms}: expected a share above 0 and below 1, such as 0.01")
     inputs, model = [Path(path) for path in paths], model or _shipped()
     target = destination(parquet, serving.PREDICTIONS, [*inputs, Path(model)], force) if parquet else None
+    page_target = destination(html, page.PAGE, [*inputs, Path(model)], force) if html else None
     found = serving.find(paths)
     if found.left_out:
         typer.echo(f"left out {found.summary()}", err=True)
@@ -64,23 +69,44 @@ def predict(
     if validation < expected.fewest(rate):
         problem = f"{validation} ID validation images, {expected.fewest(rate)} are needed"
         typer.echo(f"false alarms {rate:g}: no image can be called unknown: {problem}", err=True)
-    rows = serving.predict(classifier, found.images, batch, rate)
+    neighbours = _neighbours(model, classifier.classifier.classes) if html else None
+    rows = serving.predict(classifier, found.images, batch, rate, neighbours.of if neighbours else None)
+    shown: list[dict[str, Any]] = []
+    if page_target is not None:
+        rows = page.collect(rows, shown)
     if target is not None:
-        rows = track(serving.write_parquet(rows, target, batch), "predict", len(found.images))
+        rows = serving.write_parquet(rows, target, batch)
+    if quiet := target is not None or page_target is not None:
+        rows = track(rows, "predict", len(found.images))
     elif not json:
         typer.echo(serving.HEADER)
     skipped = unknown = 0
     for row in rows:
         skipped += "error" in row
         unknown += row.get("verdict") == "unknown"
-        if target is None or "error" in row:
-            typer.echo(serving.line(row, json and target is None), err="error" in row and not json)
+        if not quiet or "error" in row:
+            typer.echo(serving.line(row, json and not quiet), err="error" in row and not json)
+    if page_target is not None:
+        page.write(page_target, shown, classifier, neighbours, rate, skipped)
     if judged := len(found.images) - skipped:
         typer.echo(expected.summary(unknown, judged, validation, rate), err=True)
     if closed := found.left_out.get(CLOSED):
         raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
     if skipped:
         raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons are above")
+
+
+def _neighbours(model: str, classes: list[str]) -> "Neighbours | None":
+    """The training images of a model of this project, to show those that are most like an image; None of another."""
+    from pipeline.runtime.layout import CLASSIFIERS, IMAGES, OUTPUTS
+    from pipeline.serving.page import Neighbours
+
+    try:
+        outputs = OUTPUTS / Path(model).resolve().relative_to(CLASSIFIERS.resolve()) / "train.parquet"
+    except ValueError:
+        return None
+    pictures = IMAGES / "train.parquet"
+    return Neighbours(outputs, pictures, classes) if outputs.is_file() and pictures.is_file() else None
 
 
 def export(

@@ -29,7 +29,7 @@ class Score:
 
     Attributes:
         parts: names of the detectors that are added up.
-        looks_at_features: of each part.
+        meanings: of each part: what an image is that it calls unknown.
 
     Raises:
         UserError: a part is unknown, or what it was fitted to is missing.
@@ -42,7 +42,7 @@ class Score:
         self.references = [state.get(name, {}).get(ID_SCORES, self.id_scores) for name in options]
         self._check(head)
         self.parts = list(self.detectors)
-        self.looks_at_features = {name: needs_features(own) for name, own in self.detectors.items()}
+        self.meanings = {name: UNLIKE if needs_features(own) else UNSURE for name, own in self.detectors.items()}
 
     def _check(self, head: Head) -> None:
         """Score one row: a file from elsewhere may hold tensors of any shape."""
@@ -66,8 +66,7 @@ class Score:
 
     def reason(self, p_of_parts: list[float]) -> str:
         """What an unknown image is unknown for, by the part with the smallest p-value."""
-        least = min(range(len(self.parts)), key=lambda i: p_of_parts[i])
-        return UNLIKE if self.looks_at_features[self.parts[least]] else UNSURE
+        return self.meanings[min(zip(p_of_parts, self.parts, strict=True))[1]]
 
 
 def added_up(parts: list[Tensor], references: list[Tensor]) -> Tensor:

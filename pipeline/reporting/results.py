@@ -29,6 +29,7 @@ class Results:
     def __init__(self) -> None:
         read = {name: read_json(METRICS_DIR / f"{name}.json") for name in TABLES}
         self.summary, self.validation, self.shortcuts, self.choice = read.values()
+        self.held_out = read_json(METRICS_DIR / "hold_out.json")
         self.manifest = read_json(IMAGES / "manifest.json")
         self.detector: str = self.choice["detector"]
         frames = {name: pd.read_parquet(METRICS_DIR / f"{name}.parquet") for name in ("scores", "seeds", "intervals")}
@@ -115,6 +116,11 @@ def named_tables(results: Results) -> Iterator[Table]:
     shown = [name for name in dict.fromkeys((results.detector, "own")) if name in detectors]
     for name in shown:
         yield from _of_detector(results, name)
+    if results.held_out:
+        yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(results.held_out))
+        if (own := results.held_out.get(results.recipe)) is not None:
+            title = tables.HELD_OUT_CLASSES.format(results.recipe)
+            yield Table("held-out-classes", title, tables.held_out_classes(own))
     for name, frame in results.matched.items():
         title = (
             f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID test images nearest to it "

@@ -13,6 +13,7 @@ MODELS = Path("data/models")
 WEIGHTS = Path("data/weights")
 CLASSIFIERS = MODELS / "recipes"
 CURVES = Path("data/curves")
+HOLD_OUT = Path("data/hold_out")
 OUTPUTS = Path("data/outputs")
 TIMINGS = Path("data/timings")
 METRICS_DIR = Path("metrics")

@@ -1,5 +1,6 @@
 """A classifier with its score and p-values: what tells the known from the unknown."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ class OpenSetClassifier(nn.Module):
         the probabilities are computed on the CPU.
         """
         logits, features = self.classifier(images)
+        return self.decide(logits, features, false_alarms)
+
+    def decide(self, logits: Tensor, features: Tensor, false_alarms: Tensor) -> tuple[Tensor, ...]:
+        """As `forward`, of what the classifier says."""
         scores, p, parts = self.score(logits.cpu(), features.cpu())
         return logits.softmax(dim=1), scores, p, p <= false_alarms.to(p.device), parts
 
@@ -58,7 +63,9 @@ def load(source: str, revision: str | None) -> OpenSetClassifier:
 
 
 @torch.no_grad()
-def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list[dict[str, Any]]:
+def judge(
+    model: OpenSetClassifier, images: Tensor, false_alarms: float, nearest: Callable[[Tensor], list[Any]] | None = None
+) -> list[dict[str, Any]]:
     """class, confidence (0..1), score, p_value, verdict (`known`, `unknown`), parts and reason of each image.
 
     `parts` are the p-values of the score's parts by name. `reason` is of unknown images: what the part with the
@@ -67,9 +74,12 @@ def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list
     Args:
         images: float in 0..1, (n, channels, size, size).
         false_alarms: share of known images that may be called unknown, 0..1.
+        nearest: what is said under `nearest`, of features (n, d) on the CPU.
     """
     rate = torch.tensor(false_alarms, dtype=torch.float64, device=images.device)
-    probabilities, scores, p, unknown, parts = (part.cpu() for part in model(images, rate))
+    logits, features = model.classifier(images)
+    probabilities, scores, p, unknown, parts = (part.cpu() for part in model.decide(logits, features, rate))
+    beside = [{"nearest": own} for own in nearest(features.float().cpu())] if nearest else [{} for _ in images]
     confidence, best = probabilities.max(dim=1)
     columns = zip(best.tolist(), confidence.tolist(), scores.tolist(), p.tolist(), unknown.tolist(), strict=True)
     return [
@@ -82,5 +92,6 @@ def judge(model: OpenSetClassifier, images: Tensor, false_alarms: float) -> list
             "parts": dict(zip(model.score.parts, own, strict=True)),
             "reason": model.score.reason(own) if is_unknown else None,
         }
-        for (label, sure, score, p_value, is_unknown), own in zip(columns, parts.tolist(), strict=True)
+        | more
+        for (label, sure, score, p_value, is_unknown), own, more in zip(columns, parts.tolist(), beside, strict=True)
     ]

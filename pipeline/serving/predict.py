@@ -2,7 +2,7 @@
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from pipeline.artifacts.codec import decode, suffixes
 from pipeline.artifacts.images import batched
@@ -72,11 +73,15 @@ def find(patterns: Iterable[str]) -> Found:
     return found
 
 
-def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int, false_alarms: float) -> Iterator[Row]:
+def predict(
+    model: OpenSetClassifier, paths: Sequence[Path], batch: int, false_alarms: float,
+    nearest: Callable[[Tensor], list[Any]] | None = None,
+) -> Iterator[Row]:  # fmt: skip
     """Judge files in order; one that cannot be read gets its reason under `error` and nothing else.
 
     Args:
         false_alarms: share of known images that may be called unknown, 0..1.
+        nearest: see `judge`.
     """
     device = next(model.parameters()).device
 
@@ -86,7 +91,7 @@ def predict(model: OpenSetClassifier, paths: Sequence[Path], batch: int, false_a
     for part, read_files in ahead(read, batched(paths, batch)):
         readable = [pixels for pixels in read_files if isinstance(pixels, np.ndarray)]
         images = as_images(torch.from_numpy(np.stack(readable)).to(device)) if readable else None
-        judged = iter(judge(model, images, false_alarms) if images is not None else [])
+        judged = iter(judge(model, images, false_alarms, nearest) if images is not None else [])
         for path, pixels in zip(part, read_files, strict=True):
             yield {"path": str(path)} | ({"error": pixels} if isinstance(pixels, str) else next(judged))
 

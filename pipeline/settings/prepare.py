@@ -28,6 +28,20 @@ class SplitPaths(Section):
     test: LocalPath
 
 
+class HoldOut(Section):
+    """Which classes are kept aside, in turn, to see whether what was never shown is noticed.
+
+    Attributes:
+        near: share of the classes that are tested with.
+        val_near: share that choices are made with.
+        splits: so many times, with other classes each time.
+    """
+
+    near: Fraction
+    val_near: Annotated[float, Field(ge=0, lt=0.5)]
+    splits: Annotated[int, Field(ge=1, le=100)]
+
+
 class FolderSettings(Section):
     """What your own images are and where; a set under `near` and `val_near` alike is halved.
 
@@ -41,6 +55,7 @@ class FolderSettings(Section):
     val_near: dict[Name, LocalPath]
     val_far: dict[Name, LocalPath]
     unknown: LocalPath | None = None
+    hold_out: HoldOut | None = None
     val_fraction: Fraction
     test_fraction: Fraction
     resize: Annotated[int, Field(ge=8, le=LARGEST)]
