@@ -1,4 +1,4 @@
-"""`penumbra predict`, `export` and `push`: what is done with a trained model."""
+"""`penumbra predict`, `export`, `serve` and `push`: what is done with a trained model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +87,7 @@ def predict(
         if not quiet or "error" in row:
             typer.echo(serving.line(row, json and not quiet), err="error" in row and not json)
     if page_target is not None:
-        page.write(page_target, shown, classifier, neighbours, rate, skipped)
+        page.write(page_target, page.render("page.html.j2", shown, classifier, neighbours, rate, skipped))
     if judged := len(found.images) - skipped:
         typer.echo(expected.summary(unknown, judged, validation, rate), err=True)
     if closed := found.left_out.get(CLOSED):
@@ -128,6 +128,22 @@ def export(
     typer.echo(f"{to}: agrees with the model within {difference:.1g}")
 
 
+def serve(
+    model: Model = None,
+    revision: Revision = None,
+    host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 lets others in")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Serve a page to drop photographs on, and its API for programs (pip install 'penumbra[serve]')."""
+    from pipeline.serving import demo, open_set
+
+    demo.check_package()
+    model = model or _shipped()
+    classifier = open_set.load(model, revision)
+    typer.echo(f"http://{host}:{port}: stop with Ctrl+C")
+    demo.serve(classifier, _neighbours(model, classifier.classifier.classes), host, port)
+
+
 def push(
     repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub")], model: Model = None
 ) -> None:
@@ -139,5 +155,5 @@ def push(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (predict, export, push):
+    for command in (predict, export, serve, push):
         app.command()(command)

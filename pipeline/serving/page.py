@@ -84,11 +84,16 @@ def collect(rows: Iterable[dict[str, Any]], found: list[dict[str, Any]]) -> Iter
         yield row
 
 
-def write(
-    target: Destination, rows: list[dict[str, Any]], model: OpenSetClassifier, neighbours: Neighbours | None,
+def render(
+    template: str, rows: list[dict[str, Any]], model: OpenSetClassifier, neighbours: Neighbours | None,
     false_alarms: float, failed: int,
-) -> None:  # fmt: skip
-    """Write the page, the images with the smallest p-values first."""
+) -> str:  # fmt: skip
+    """A template of this folder with what is said of images, those with the smallest p-values first.
+
+    Args:
+        rows: of `collect`.
+        failed: files that could not be read.
+    """
     ordered = sorted(rows, key=lambda row: (row["p_value"], -row["score"], row["path"]))
     if neighbours is not None:
         neighbours.draw(i for row in rows for i in row["nearest"])
@@ -98,14 +103,15 @@ def write(
     ]
     unknown = sum(row["verdict"] == "unknown" for row in rows)
     said = expected.summary(unknown, len(rows), model.validation, false_alarms) if rows else "no image could be read"
-    environment = Environment(
-        loader=PackageLoader("pipeline", "serving"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-    )
-    page = environment.get_template("predictions.html.j2").render(
+    escape, loader = select_autoescape(default=True), PackageLoader("pipeline", "serving")
+    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined)
+    return environment.get_template(template).render(
         rows=shown, unknown=unknown, summary=said, false_alarms=false_alarms, failed=failed, generator=GENERATOR,
         meanings=model.score.meanings,
     )  # fmt: skip
+
+
+def write(target: Destination, text: str) -> None:
+    """Write a page."""
     with target.writing() as path:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
