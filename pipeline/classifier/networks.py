@@ -52,11 +52,10 @@ def backbone(network: str, channels: int) -> Any:
 
 
 def last_stage(network: Any) -> list[nn.Parameter]:
-    """The weights of a network of timm from its last stage on, where its features are smallest, to its end."""
+    """The weights of a network of timm from its last stage, as timm counts them, to its end."""
     named = list(network.named_parameters())
-    infos = network.feature_info
-    first = next(info["module"] for info in infos if info["reduction"] == infos[-1]["reduction"])
-    start = next(i for i, (name, _) in enumerate(named) if name.startswith(f"{first}."))
+    module = network.feature_info[-1]["module"]
+    start = next(i for i, (name, _) in enumerate(named) if name.startswith(f"{module}."))
     return [weight for _, weight in named[start:]]
 
 

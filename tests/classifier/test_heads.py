@@ -19,7 +19,8 @@ ANGULAR = [
     {"kind": "a-softmax", "margin": 4},
     {"kind": "adacos"},
 ]
-ALL = [{"kind": "linear"}, *ANGULAR]
+NORMALISED = [{"kind": "z-score", "scale": 0.5}, {"kind": "l2", "scale": 8.0}]
+ALL = [{"kind": "linear"}, *NORMALISED, *ANGULAR]
 
 
 def made(content: dict[str, object], dimension: int = 8, classes: int = 5) -> torch.nn.Module:
@@ -192,3 +193,11 @@ def test_max_cosine_tells_apart_what_softmax_ties() -> None:
     by_hand = features[:, 0].double() / features.double().norm(dim=1)
     torch.testing.assert_close(scores, -by_hand)
     assert len(max_softmax(30 * features).unique()) == 200, "float64 resolves scale 30"
+
+
+def test_features_of_one_size_have_it() -> None:
+    features = batch()[0]
+    z, l2 = (made(content)(features)[1] for content in NORMALISED)
+    assert z.mean(dim=1).abs().max() < 1e-6 and torch.allclose(z.std(dim=1, correction=0), torch.full((40,), 0.5))
+    assert torch.allclose(l2.norm(dim=1), torch.full((40,), 8.0))
+    assert torch.allclose(made(NORMALISED[0])(7 * features + 3)[0], made(NORMALISED[0])(features)[0], atol=1e-5)

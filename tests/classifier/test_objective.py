@@ -119,3 +119,14 @@ def test_what_is_trained_beside_the_student_is_the_projector_alone() -> None:
     objective = Objective(recipe, model.head, teacher)
     assert [name for name, _ in objective.named_parameters()] == ["learned.0.projector.weight"]
     assert not list(Objective(terms(), model.head).parameters())
+
+
+def test_label_smoothing_and_class_weights_are_those_of_the_cross_entropy() -> None:
+    model, weights = classifier(), torch.tensor([0.5, 1.0, 2.0, 4.0])
+    logits, labels = model(batch().images)[0][:6], batch().labels[:6]
+    log_p, target = logits.log_softmax(dim=1), 0.9 * functional.one_hot(labels, 4) + 0.1 / 4
+    found = Objective(terms(label_smoothing=0.1), model.head)(model, batch())["cross_entropy"]
+    torch.testing.assert_close(found, -(target * log_p).sum(dim=1).mean())
+    found = Objective(terms(), model.head, class_weights=weights)(model, batch())["cross_entropy"]
+    own = weights[labels]
+    torch.testing.assert_close(found, -(own * log_p.gather(1, labels[:, None])[:, 0]).sum() / own.sum())

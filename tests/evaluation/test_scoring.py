@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from pipeline.artifacts import outputs
 from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.artifacts.roles import Role
+from pipeline.evaluation.grid import parts_of
 from pipeline.evaluation.metrics import accuracy_percent
 from pipeline.evaluation.scoring import score_model
 from pipeline.runtime.errors import UserError
@@ -236,3 +237,28 @@ def test_missing_and_unreadable_outputs(tmp_path: Path) -> None:
         outputs.write(tmp_path / path, [own])
     with pytest.raises(UserError, match="two sets of one name, \\['moon'\\]"):
         outputs.find(tmp_path)
+
+
+def test_a_sum_adds_up_the_z_scores_of_its_parts_as_they_were_chosen(model: Path) -> None:
+    files, head = outputs.find(model), outputs.load_head(model)
+    detectors: dict[str, dict[str, object]] = {"knn": {"k": [1, 5]}, "mahalanobis++": {}, "mahalanobis+++knn": {}}
+    found = score_model(files, head, detectors)
+    val, expected = found.scores[found.scores["set"] == "val"], 0
+    for part in ("knn", "mahalanobis++"):
+        expected += (found.scores[part] - val[part].mean()) / val[part].std(ddof=0)
+    np.testing.assert_allclose(found.scores["mahalanobis+++knn"], expected, atol=1e-9)
+    assert found.chosen["mahalanobis+++knn"] == "mahalanobis+++knn()"
+    (model / "val.parquet").unlink()
+    with pytest.raises(UserError, match=r"mahalanobis\+\+\+knn needs val.parquet"):
+        score_model(outputs.find(model), head, detectors | {"knn": {"k": 1}})
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("msp+rmd++", ["msp", "rmd++"]), ("rmd+++msp", ["rmd++", "msp"]), ("rmd+rmd++", ["rmd", "rmd++"]),
+        ("rmd++", []), ("msp", []), ("msp+best", []), ("msp+rmd+knn", ["msp", "rmd", "knn"]), ("msp+", []),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_sum_by_its_name(name: str, parts: list[str]) -> None:
+    assert parts_of(name, ["msp", "rmd", "rmd++", "knn"]) == parts

@@ -70,6 +70,8 @@ def own_images(content: dict[str, Any]) -> dict[str, Any]:
     return {"prepare": section, "score": {"resamples": 0, "detectors": {"msp": {}}}}
 
 
+FROZEN = {"network": "timm:efficientnet_lite0", "weights": "efficientnet-lite0", "backbone": "frozen"}
+
 SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "unknown section": (set_to("encod", {}), ["encod: unknown section, did you mean encode"]),
     "missing section": (lambda own: own.pop("shards"), ["shards: is missing"]),
@@ -109,6 +111,32 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "method without its settings": (lambda own: own["sample"].pop("boundary"), ["sample", "boundary is missing"]),
     "settings of no method": (set_to("sample", "bondary", {}), ["sample.bondary", "did you mean boundary"]),
     "settings of a method that has none": (set_to("sample", "noise", {}), ["sample.noise: unknown"]),
+    "frozen from nothing": (set_to("train", "backbone", "frozen"), ["train.backbone", "train.weights is null"]),
+    "a last stage from nothing": (set_to("teacher", "backbone", "last-stage"), ["teacher.backbone", "weights is null"]),
+    "a layer on no frozen network": (set_to("train", "hidden", 64), ["train.hidden", "frozen"]),
+    "frozen, and started from others": (
+        lambda own: own["train"].update(FROZEN, init_from="pretrained"), ["train.init_from", "set it to scratch"],
+    ),
+    "frozen, and a detector of images": (
+        lambda own: (own["train"].update(FROZEN), own["infer"].update(detectors={"odin": {}})),
+        ["infer.detectors", "odin need images"],
+    ),
+    "frozen, and the teacher": (
+        lambda own: own["train"].update(FROZEN), ["recipes.distilled", "needs images"],
+    ),
+    "weights of no timm network": (
+        set_to("train", "weights", "efficientnet-lite0"), ["train.weights", "for timm:NAME alone"],
+    ),
+    "weights of the Hub without a commit": (
+        lambda own: own["train"].update(FROZEN, weights="timm/x"), ["train.revision", "40-digit commit"],
+    ),
+    "a score that is none": (set_to("train", "score", {"mps": {}}), ["train.score", "'mps': unknown"]),
+    "a score that cannot be shipped": (set_to("train", "score", {"openmax": {}}), ["train.score", "cannot be shipped"]),
+    "a sum of what is not listed": (set_to("score", "detectors", {"msp": {}, "msp+rmd": {}}), ["unknown 'msp+rmd'"]),
+    "a sum with arguments": (
+        set_to("score", "detectors", {"msp": {}, "knn": {"k": 1}, "msp+knn": {"k": 2}}),
+        ["score.detectors.msp+knn", "a sum takes its parts"],
+    ),
     "a method that is named twice": (set_to("methods", ["noise", "noise"]), ["methods"]),
     "method that is not made": (
         set_to("recipes", "noise", "auxiliary", ["cut-mix"]), ["recipes.noise.auxiliary", "cut-mix is not in methods"],
@@ -220,6 +248,7 @@ def test_a_slip_is_named_with_its_line(slip: str, workplace: Path) -> None:
             "missing key",
             "width not of eight",
             "unknown correction",
+            "a sum of what is not listed",
         ), (line, text)
 
 
