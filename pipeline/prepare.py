@@ -155,5 +155,7 @@ def main() -> None:
         write_json(target / "manifest.json", manifest)
         own = settings.folder if settings.benchmark == "folder" else None
         kept_aside = splits(collection.classes, own.hold_out, seed) if own and own.hold_out else []
+        if own and own.hold_out and not kept_aside:
+            log(f"warning: hold_out: {len(collection.classes)} classes are too few to keep some aside; none is")
         write_json(target / "hold_out.json", kept_aside)
     log_result(collection.classes, about, statistics, differing)

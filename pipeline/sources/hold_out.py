@@ -5,7 +5,6 @@ from typing import TypedDict
 
 import numpy as np
 
-from pipeline.runtime.errors import UserError
 from pipeline.settings.prepare import HoldOut
 
 FEWEST = 2  # classes that are left to train on
@@ -21,15 +20,11 @@ class Split(TypedDict):
 def splits(classes: Sequence[str], settings: HoldOut, seed: int) -> list[Split]:
     """The classes that each split keeps aside, drawn at random; none is tested twice before each was tested once.
 
-    Raises:
-        UserError: too few classes are left to train on.
+    Of so few classes that less than two would be left to train on none is kept aside: there is no split.
     """
     near, val_near = (max(1, int(share * len(classes))) if share else 0 for share in (settings.near, settings.val_near))
-    if (left := len(classes) - near - val_near) < FEWEST:
-        raise UserError(
-            f"params.yaml: prepare.folder.hold_out: of {len(classes)} classes {left} are left to train on, expected at "
-            f"least {FEWEST}; lower near and val_near, or set hold_out to null"
-        )
+    if len(classes) - near - val_near < FEWEST:
+        return []
     order = np.random.default_rng(seed).permutation(len(classes))
     found: list[Split] = []
     for split in range(settings.splits):

@@ -1,8 +1,6 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runtime.errors import UserError
 from pipeline.settings.prepare import HoldOut
 from pipeline.sources.hold_out import splits
 
@@ -23,6 +21,6 @@ def test_splits_keep_other_classes_aside_in_turn(
     assert max(times) - min(times) <= 1
 
 
-def test_too_few_classes_to_train_on_are_refused() -> None:
-    with pytest.raises(UserError, match="of 3 classes 1 are left to train on, expected at least 2"):
-        splits(["a", "b", "c"], HoldOut(near=0.3, val_near=0.3, splits=1), 0)
+def test_of_too_few_classes_none_is_kept_aside() -> None:
+    assert splits(["a", "b", "c"], HoldOut(near=0.3, val_near=0.3, splits=1), 0) == []
+    assert len(splits(["a", "b", "c"], HoldOut(near=0.3, val_near=0.0, splits=1), 0)) == 1
