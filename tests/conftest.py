@@ -24,7 +24,7 @@ FAULTS = "<!-- the table below is written by pytest --faults -->"
 RECIPES = ("baseline", "penumbra")
 OUTLIERS = ("boundary", "boundary-crossing", "embedding", "mixup", "attribution")
 CONTROLS = (
-    "noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "oracle", "synthetic-id", "decoded-id",
+    "noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "id-itself", "oracle", "synthetic-id", "decoded-id",
 )  # fmt: skip
 
 

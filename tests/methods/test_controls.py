@@ -11,10 +11,20 @@ from scipy.ndimage import correlate, gaussian_filter
 from pipeline import methods
 from pipeline.artifacts.candidates import Candidates
 from pipeline.artifacts.images import ImageSet
-from pipeline.methods import cut_mix, decoded_id, noise, oracle, pixel_mixup, sharpened, soft_cut_mix, unknown
+from pipeline.methods import (
+    cut_mix,
+    decoded_id,
+    id_itself,
+    noise,
+    oracle,
+    pixel_mixup,
+    sharpened,
+    soft_cut_mix,
+    unknown,
+)
 from tests.methods.inputs import SmallInputs, check_any_part_is_that_of_the_whole, id_images
 
-PIXELS = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "oracle", "unknown")
+PIXELS = ("noise", "pixel-mixup", "cut-mix", "soft-cut-mix", "sharpened", "id-itself", "oracle", "unknown")
 
 
 def draw(module: methods.Method, count: int, **changes: object) -> Candidates:
@@ -44,6 +54,11 @@ def test_uniform_and_gaussian_noise_in_turn() -> None:
     uniform, gaussian = images[::2], images[1::2]
     assert abs(float(uniform.mean()) - 127.5) < 1 and abs(float(uniform.std()) - 73.9) < 1
     assert abs(float(gaussian.mean()) - 127.5) < 1 and 58 < float(gaussian.std()) < 64  # clipped at 0 and 255
+
+
+def test_id_itself_is_unchanged() -> None:
+    found, id_set = draw(id_itself, 50), id_images()
+    assert torch.equal(found.values, id_set.pixels[found.source]) and not id_itself.Settings.is_id
 
 
 @pytest.mark.parametrize("module", [pixel_mixup, cut_mix])
