@@ -1,7 +1,7 @@
 """Control `id-itself`: ID images, unchanged, as outliers.
 
-Exposed to them a classifier is taught to be less sure of everything, which is label smoothing. What helps as much, helps
-by that.
+Exposed to them a classifier learns to be less sure of everything, which is label smoothing. What helps as much, helps by
+that.
 """
 
 from typing import TYPE_CHECKING
