@@ -1,6 +1,6 @@
 """Control `id-itself`: ID images, unchanged, as outliers.
 
-Exposed to them a classifier learns to be less sure of everything, which is label smoothing. What helps as much, helps by
+Exposed to them a classifier learns to be less sure of everything, which is label smoothing. What helps as much helps by
 that.
 """
 
