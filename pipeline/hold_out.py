@@ -28,7 +28,8 @@ from pipeline.evaluation import held_out
 from pipeline.evaluation.deployed import Score
 from pipeline.evaluation.scoring import score_model
 from pipeline.recipes.inputs import TrainingInputs
-from pipeline.recipes.training import Training, detector, head_of, plan, train
+from pipeline.recipes.shipping import detector, head_of
+from pipeline.recipes.training import Training, plan, train
 from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
@@ -151,7 +152,7 @@ def main() -> None:
     settings, recipes = params.read("train", TrainSettings), params.read("recipes", Recipes)
     detectors = params.read("score", ScoreSettings).detectors
     everything, found = TrainingInputs(settings), []
-    code = [code_of("pipeline.hold_out"), detectors, hashes_of(IMAGES)]
+    code = [code_of("pipeline.hold_out"), detectors, settings.score, hashes_of(IMAGES)]
     for split in read_splits(everything.train_file.classes):
         common = TrainingInputs(settings, split.kept)
         for name, recipe in recipes.items():

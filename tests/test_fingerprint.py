@@ -180,10 +180,10 @@ def test_an_edit_of_a_module_is_noticed_by_the_stages_that_import_it(
     with (workplace / "pipeline/evaluation/metrics.py").open("a") as file:
         file.write("# edited\n")
     forget()
-    assert changed(workplace, before) == {"score"}
+    assert changed(workplace, before) == {"score", "hold_out"}
     with (workplace / "pipeline/reporting/style.css").open("a") as file:
         file.write("/* edited */\n")
-    assert changed(workplace, before) == {"score", "report"}
+    assert changed(workplace, before) == {"score", "hold_out", "report"}
 
 
 def forget() -> None:

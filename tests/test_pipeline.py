@@ -229,8 +229,8 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     clone = make_project(tmp_path / "clone", settings)
     for name in ("outliers", "controls"):
         shutil.copytree(project / "data" / name, clone / "given" / name)
-    needed = set(re.findall(r'"([a-z@]+)"', run(["dvc", "dag", "--dot", "report"], clone).stdout))
-    stages = ["fingerprint", "prepare", "teacher", "features", "train", "infer", "score", "report"]
+    needed = set(re.findall(r'"([a-z_@]+)"', run(["dvc", "dag", "--dot", "report"], clone).stdout))
+    stages = ["fingerprint", "prepare", "teacher", "features", "train", "infer", "score", "hold_out", "report"]
     assert needed == set(stages)
     monkeypatch.chdir(clone)
     for stage in stages:

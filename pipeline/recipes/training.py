@@ -1,20 +1,15 @@
-"""One training of a recipe, from its settings to a classifier and the score that it ships with."""
+"""One training of a recipe, from its settings to a classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.artifacts import models
-from pipeline.artifacts.detector import Detector
-from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.artifacts.selection import Selection
 from pipeline.classifier.fitting import Run, build_classifier, train_classifier
 from pipeline.classifier.networks import Classifier, Neck, folded, load_weights
 from pipeline.classifier.objective import Objective
-from pipeline.evaluation import deployed
 from pipeline.recipes.inputs import TrainingInputs, partner_bank, select, start_of
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.layout import MODELS
@@ -26,9 +21,8 @@ from pipeline.training.loaders import whole
 from pipeline.training.loop import Row
 from pipeline.training.precision import resolve
 
-FALSE_ALARMS = 0.05  # share of ID images that a classifier calls unknown where nothing else is asked for
 # settings that decide no single training, or whose effect is in the digest of the images
-ELSEWHERE = {"seeds", "outliers", "controls", "auxiliary_count", "checkpoint_every", "in_memory"}
+ELSEWHERE = {"score", "seeds", "outliers", "controls", "auxiliary_count", "checkpoint_every", "in_memory"}
 
 
 @dataclass(frozen=True)
@@ -103,16 +97,3 @@ def train(one: Training, common: TrainingInputs, checkpoint: Path, callback: Cal
     train_classifier(data.part(model), loaders, objective, settings, run)
     model.eval()
     return folded(model) if neck == 0 and recipe.head.kind == "linear" else model
-
-
-def detector(model: Classifier, common: TrainingInputs) -> tuple[Detector, Outputs]:
-    """The score that a classifier ships with, and its outputs on ID validation images."""
-    data, val = common.data, common.data.outputs(model, common.data.val)
-    score = common.settings.score or {"msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine": {}}
-    known = data.outputs(model, data.train) if deployed.needs_training_outputs(score) else None
-    return deployed.fit_score(score, FALSE_ALARMS, known, val, head_of(model)), val
-
-
-def head_of(model: Classifier) -> Head:
-    """The last layer of a classifier, on the CPU."""
-    return Head(model.head.weight.detach().cpu(), model.head.bias.detach().cpu())
