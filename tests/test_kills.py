@@ -25,7 +25,7 @@ from tests.conftest import make_project, toy_params
 from tests.test_pipeline import digests
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
-LONG = [name for name in STAGES if name not in ("fingerprint", "score", "report")]
+LONG = [name for name in STAGES if name not in ("fingerprint", "features", "score", "hold_out", "report")]
 ROOM = 16_384  # bytes left on the file system: room for a lock and little else
 IN_A_ROW = 5  # kills before a run may come to its end
 FEW = ("sample", "infer")  # in the normal suite

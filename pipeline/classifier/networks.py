@@ -17,7 +17,7 @@ from pipeline.settings import networks
 from pipeline.settings.heads import parse
 from pipeline.training.batches import as_images
 
-IN_CACHE = 2**21  # values of images: 13 photographs of 224 pixels, 682 images of 32
+IN_CACHE = 2**20  # values of images: 6 photographs of 224 pixels, 341 images of 32
 BATCH = 500  # images that `features_of` takes at once
 
 

@@ -112,3 +112,19 @@ def repacked(folder: Path, samples: list[Sample], source: Path) -> Path:
     shards = outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 25)
     write_json(folder / "dataset.json", dataset_json.read(source) | {"shards": shards})
     return folder
+
+
+def test_what_was_made_from_a_class_that_is_left_out_is_passed_over(project: Path) -> None:
+    folder = project / "data/outliers"
+    found = Selection([folder], {"boundary": 40, "mixup": 40}, left_out={0, 2})
+    expected = [
+        own
+        for method in ("boundary", "mixup")
+        for own in members(folder, method)[:40]
+        if not {own[2]["parent_a"], own[2]["parent_b"]} & {0, 2}
+    ]
+    assert 0 < sum(found.sizes) == len(expected) < 80
+    parents = found.latents()[1].tolist()
+    assert sorted(parents) == sorted([own[2]["parent_a"], own[2]["parent_b"]] for own in expected)
+    keys = [key for piece in range(len(found.sizes)) for key in found.names(piece)[0]]
+    assert len(set(keys)) == len(expected) and {found.folder(piece) for piece in range(len(found.sizes))} == {folder}
