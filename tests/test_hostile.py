@@ -517,7 +517,7 @@ PARQUET: dict[str, tuple[Callable[[pa.Table], pa.Table] | bytes, str]] = {
     "score of text": (column("mine", pa.array(["x"] * 20)), "could not convert string to float: 'x'; expected numbers"),
     "score with NaN": (column("mine", pa.array([NAN] * 20)), "mine: not finite"),
     "features of another width": (
-        column("features", pa.array([[0.0] * 9] * 20)), "knn: X has 9 features, but NearestNeighbors is expecting 4",
+        column("features", pa.array([[0.0] * 9] * 20)), "knn: mat1 and mat2 shapes",
     ),
 }  # fmt: skip
 
@@ -639,14 +639,14 @@ MODELS: dict[str, tuple[str, Callable[[bytes], bytes] | bytes | None, str]] = {
     "no weights": ("model.safetensors", None, "given: no safetensors weights"),
     "no detector": ("detector.json", None, "given/detector.json: not found"),
     "unknown score": (
-        "detector.json", DETECTOR.replace(b"msp", b"__import__"), "detector.json: score: Input should be 'msp' or",
+        "detector.json", DETECTOR.replace(b"msp", b"__import__"), "detector.json: score: '__import__': unknown; expected",
     ),
     "rate of false alarms that is NaN": (
         "detector.json", DETECTOR.replace(b"0.05", b"NaN"), "detector.json: false_alarms: Input should be",
     ),
     "no scores of validation images": ("detector.safetensors", None, "given/detector.safetensors: not found"),
     "scores of validation images that are a pickle": (
-        "detector.safetensors", pickle.dumps(Payload()), "given/detector.safetensors: no tensor id_scores",
+        "detector.safetensors", pickle.dumps(Payload()), "given/detector.safetensors: not readable",
     ),
     "scores of validation images that are NaN": (
         "detector.safetensors", save({"id_scores": torch.tensor([math.nan])}), "not finite numbers in ascending order",

@@ -33,7 +33,7 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> None:
 def trained(finished: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which classifiers are trained, recipe and seed; none is in fact."""
     found: list[tuple[str, int]] = []
-    monkeypatch.setattr(train, "make", lambda one, inputs: found.append((one.name, one.seed)))
+    monkeypatch.setattr(train, "make", lambda one, *rest: found.append((one.name, one.seed)))
     return found
 
 
@@ -91,6 +91,32 @@ def test_code_that_training_stands_on_concerns_all(
     monkeypatch.setattr(train, "code_of", lambda *modules: "edited")
     train.main()
     assert len(trained) == 4
+
+
+@pytest.fixture
+def weights_trained(finished: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which weights are trained; none are in fact."""
+    found: list[str] = []
+
+    def never(one: Any, *rest: Any) -> None:
+        found.append(one.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", never)
+    return found
+
+
+def test_another_score_or_an_edited_detector_is_shipped_with_the_same_weights(
+    weights_trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in CLASSIFIERS.rglob("model.safetensors")}
+    edit(lambda own: own["train"].update(score={"msp": {}, "knn": {"k": 3}}))
+    train.main()
+    code = train.code_of
+    monkeypatch.setattr(train, "code_of", lambda name: "edited" if name == "pipeline.train" else code(name))
+    train.main()
+    assert not weights_trained and {path: path.read_bytes() for path in before} == before
+    assert len(before) == 4 and '"knn"' in (CLASSIFIERS / "baseline/s0/detector.json").read_text()
 
 
 def test_one_recipe_by_name(trained: list[tuple[str, int]]) -> None:

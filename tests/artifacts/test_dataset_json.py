@@ -30,7 +30,7 @@ def test_a_sound_one_is_given_as_it_is(tmp_path: Path, project: Path) -> None:
     assert dataset_json.read(written(tmp_path, ABOUT)) == ABOUT
     without = {name: value for name, value in ABOUT.items() if name != "audit"}
     assert dataset_json.read(written(tmp_path, without)) == without  # other tools need not measure it
-    for name, methods in (("outliers", 5), ("controls", 8)):
+    for name, methods in (("outliers", 5), ("controls", 9)):
         audit = dataset_json.read(project / "data" / name)["audit"]
         assert [row["kind"] for row in audit] == ["separation", *["separation", "separation", "diversity"] * methods]
 

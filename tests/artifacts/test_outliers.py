@@ -23,7 +23,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.training.loaders import whole
 from tests.conftest import CONTROLS, OUTLIERS
 
-COUNTS = {"outliers": 300, "controls": 480}  # five and eight methods of 60 images
+COUNTS = {"outliers": 300, "controls": 540}  # five and nine methods of 60 images
 
 
 @pytest.fixture(params=["outliers", "controls"])

@@ -71,7 +71,7 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     decoder = {"kind": "separation", "method": None, "reference": "id"}
     assert [row for row in own if decoder.items() <= row.items()] == [own[0], own[0]]  # said by both, kept once
     assert about["audit"] == own[:1] + [row for row in own if row != own[0]]
-    assert [shard["samples"] for shard in about["shards"]] == [70] * 11 + [10]
+    assert [shard["samples"] for shard in about["shards"]] == [70] * 12
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:
