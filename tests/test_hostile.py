@@ -639,7 +639,7 @@ MODELS: dict[str, tuple[str, Callable[[bytes], bytes] | bytes | None, str]] = {
     "no weights": ("model.safetensors", None, "given: no safetensors weights"),
     "no detector": ("detector.json", None, "given/detector.json: not found"),
     "unknown score": (
-        "detector.json", DETECTOR.replace(b"msp", b"__import__"), "detector.json: score: '__import__': unknown; expected",
+        "detector.json", DETECTOR.replace(b"msp", b"__import__"), "detector.json: score: '__import__': unknown",
     ),
     "rate of false alarms that is NaN": (
         "detector.json", DETECTOR.replace(b"0.05", b"NaN"), "detector.json: false_alarms: Input should be",
