@@ -36,7 +36,7 @@ from pipeline.runtime.files import atomic_write, read_json, remove_others, write
 from pipeline.runtime.layout import FEATURES, HOLD_OUT, IMAGES, METRICS_DIR
 from pipeline.runtime.resumable import hashes_of
 from pipeline.settings import params
-from pipeline.settings.recipes import Recipe, Recipes
+from pipeline.settings.recipes import Recipes
 from pipeline.settings.score import ScoreSettings
 from pipeline.settings.train import TrainSettings
 
@@ -132,12 +132,15 @@ def is_done(one: Training, split: Split) -> bool:
     return path.is_file() and read_json(path).get("made_from") == one.digest
 
 
-def can_be_held_out(name: str, recipe: Recipe, has_id_images: bool) -> bool:
-    """A recipe can be trained on some of the classes; said of one that cannot."""
-    if recipe.micl is None and not has_id_images:
-        return True
-    log(f"hold_out: {name}: left out, for micl and further ID images are made for all classes")
-    return False
+def obstacle(one: Training, settings: TrainSettings) -> str | None:
+    """Why a recipe cannot be trained on some of the classes; None where it can."""
+    if settings.init_from == "pretrained":
+        return "the classifiers that it starts from have seen all classes"
+    if one.recipe.needs_teacher:
+        return "its teacher has seen all classes"
+    if one.recipe.micl is not None or (one.selection is not None and one.selection.has_id_images):
+        return "micl and further ID images are made for all classes"
+    return None
 
 
 def read(one: Training, split: Split) -> pd.DataFrame:
@@ -148,20 +151,30 @@ def read(one: Training, split: Split) -> pd.DataFrame:
     return pd.read_parquet(folder / "scores.parquet").assign(**about)
 
 
-def main() -> None:
-    settings, recipes = params.read("train", TrainSettings), params.read("recipes", Recipes)
-    detectors = params.read("score", ScoreSettings).detectors
-    everything, found = TrainingInputs(settings), []
-    code = [code_of("pipeline.hold_out"), detectors, settings.score, hashes_of(IMAGES)]
-    for split in read_splits(everything.train_file.classes):
+def trainings(settings: TrainSettings, recipes: Recipes, made_from: Any) -> Iterator[tuple[Training, Split, Any]]:
+    """Every training of every split, with what it is trained on; what is left out is said."""
+    classes = TrainingInputs(settings).train_file.classes
+    for split in read_splits(classes):
+        if not SomeClasses(open_set("test", settings.on_features), split.near).sizes:
+            log(f"hold_out: no test image of {', '.join(classes[label] for label in split.near)}; split left out")
+            continue
         common = TrainingInputs(settings, split.kept)
         for name, recipe in recipes.items():
-            for one in plan(name, recipe, common, [code, split.near, split.val_near]):
-                if not can_be_held_out(name, recipe, bool(one.selection and one.selection.has_id_images)):
-                    break
-                if not is_done(one, split):
-                    make(one, split, common, detectors)
-                found.append((one, split))
+            planned = plan(name, recipe, common, [made_from, split.near, split.val_near])
+            if (why := obstacle(planned[0], settings)) is None:
+                yield from ((one, split, common) for one in planned)
+            elif split.number == 0:
+                log(f"hold_out: {name}: left out, for {why}")
+
+
+def main() -> None:
+    settings, detectors = params.read("train", TrainSettings), params.read("score", ScoreSettings).detectors
+    made_from = [code_of("pipeline.hold_out"), detectors, settings.score, hashes_of(IMAGES)]
+    found = []
+    for one, split, common in trainings(settings, params.read("recipes", Recipes), made_from):
+        if not is_done(one, split):
+            make(one, split, common, detectors)
+        found.append((one, split))
     HOLD_OUT.mkdir(parents=True, exist_ok=True)
     remove_others(HOLD_OUT, {str(split.folder(one).relative_to(HOLD_OUT)) for one, split in found})
     summary = held_out.summarise(pd.concat([read(*pair) for pair in found])) if found else {}

@@ -133,3 +133,26 @@ def test_real_unknown_images_are_trained_on_and_never_tested(photos: Path, place
         done = CliRunner().invoke(app, ["predict", *new, "--json", "--model", f"data/models/recipes/{recipe}/s0"])
         confidence[recipe] = np.mean([json.loads(line)["confidence"] for line in done.stdout.splitlines()])
     assert confidence["penumbra"] < confidence["baseline"] - 0.1
+
+
+def test_classes_are_kept_aside_by_recipes_that_have_not_seen_them(
+    photos: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = cut_down(yaml.safe_load(Path("params.yaml").read_text()), photos)
+    settings["prepare"]["folder"] |= {"hold_out": {"near": 0.34, "val_near": 0.0, "splits": 2}}
+    settings["train"] |= {"steps": 10, "warmup": 2}
+    settings["score"]["detectors"] = {"msp": {}}
+    settings |= {"methods": [], "shipped": "baseline"}
+    settings["recipes"] = {"baseline": {}, "distilled": {"logit_distillation": {"weight": 1.0, "temperature": 2.0}}}
+    write(settings)
+    for stage in ("fingerprint", "prepare", "shards", "features", "hold_out"):
+        importlib.import_module(f"pipeline.{stage}").main()
+    assert "hold_out: distilled: left out, for its teacher has seen all classes" in capsys.readouterr().out
+    assert set(told := json.loads(Path("metrics/hold_out.json").read_text())) == {"baseline"}
+    assert told["baseline"]["splits"] == 2
+    for split, about in enumerate(json.loads(Path("data/images/hold_out.json").read_text())):
+        rows = pd.read_parquet(f"data/hold_out/baseline/s0-{split}/scores.parquet")
+        assert set(rows.loc[rows["set"] == "held-out", "of_class"]) == set(about["near"])
+    kept = {path: path.stat().st_mtime_ns for path in Path("data/hold_out").rglob("*.parquet")}
+    importlib.import_module("pipeline.hold_out").main()
+    assert kept == {path: path.stat().st_mtime_ns for path in Path("data/hold_out").rglob("*.parquet")}
