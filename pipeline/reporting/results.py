@@ -79,7 +79,7 @@ class Results:
         images_tested = self.manifest["sets"]["test"]["count"]
         reference = REFERENCE if REFERENCE in self.summary else self.recipe
         return [
-            *alarms.of_seeds(self.measured["seed"].nunique()),
+            *alarms.of_seeds(self.scores["seed"].nunique()),
             *alarms.of_accuracy(self.summary, len(self.manifest["classes"]), images_tested),
             *alarms.of_sets(self.manifest),
             *alarms.of_intervals(self.intervals, self.detector, reference),

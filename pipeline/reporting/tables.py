@@ -199,8 +199,9 @@ def held_out_frame(held_out: Summary) -> pd.DataFrame:
     for recipe, own in held_out.items():
         shipped = own["detectors"]["own"]
         metrics = {
-            f"{group} {shown}": _spread(shipped[group][metric]) if group in shipped else NONE
+            f"{group} {shown}": _spread(shipped[group][metric])
             for group in GROUPS
+            if group in shipped
             for metric, shown in SHOWN.items()
         }
         shares = {"noticed": _spread(own["noticed"]), "known called unknown": _spread(own["false_alarms"])}
