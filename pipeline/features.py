@@ -83,7 +83,7 @@ def embed(model: Classifier, pixels: Tensor, batch: int) -> Tensor:
     return torch.cat(
         [
             model.embed(as_images(part.to(device)).contiguous(memory_format=torch.channels_last)).float().cpu()
-            for part in pixels.split(at_once(pixels, batch, device))
+            for part in pixels.split(at_once(pixels[0].numel(), batch, device))
         ]
     )
 

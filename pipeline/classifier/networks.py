@@ -227,9 +227,14 @@ def load_weights(model: Classifier, trained: Classifier) -> None:
         model.head.load_state_dict(trained.head.state_dict())
 
 
-def at_once(pixels: Tensor, batch: int, device: torch.device) -> int:
-    """Images of a batch: on a processor no more than its caches hold, or photographs take twice as long."""
-    return batch if device.type != "cpu" else min(batch, max(1, IN_CACHE // pixels[0].numel()))
+def at_once(values: int, batch: int, device: torch.device) -> int:
+    """Images of a batch: on a processor no more than its caches hold, or photographs take twice as long.
+
+    Args:
+        values: of one image.
+        batch: the most that is asked for.
+    """
+    return batch if device.type != "cpu" else min(batch, max(1, IN_CACHE // values))
 
 
 @torch.no_grad()
@@ -239,7 +244,7 @@ def predict(model: nn.Module, pixels: Tensor, batch: int) -> tuple[Tensor, Tenso
     Features of a frozen network, float32, go through what comes after it likewise.
     """
     device = next(model.parameters()).device
-    chunks = (chunk.to(device) for chunk in pixels.split(at_once(pixels, batch, device)))
+    chunks = (chunk.to(device) for chunk in pixels.split(at_once(pixels[0].numel(), batch, device)))
     parts = [model(as_images(chunk) if chunk.dtype == torch.uint8 else chunk) for chunk in chunks]
     logits, features = zip(*parts, strict=True)
     return torch.cat(logits).float().cpu(), torch.cat(features).float().cpu()

@@ -34,7 +34,7 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help="image files, folders or globs", parser=at_home)],
     model: Model = None,
     revision: Revision = None,
-    batch: Annotated[int, typer.Option(min=1, help="images per batch")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="most images of a batch")] = 64,
     false_alarms: Annotated[
         float | None, typer.Option(help="share of known images that may be called unknown, above 0 and below 1")
     ] = None,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.artifacts.codec import decode, suffixes
 from pipeline.artifacts.images import batched
-from pipeline.classifier.networks import Classifier
+from pipeline.classifier.networks import Classifier, at_once
 from pipeline.runtime.console import printable
 from pipeline.runtime.destination import Destination, Kind
 from pipeline.runtime.errors import UserError
@@ -83,7 +83,8 @@ def predict(
         false_alarms: share of known images that may be called unknown, 0..1.
         nearest: see `judge`.
     """
-    device = next(model.parameters()).device
+    device, classifier = next(model.parameters()).device, model.classifier
+    batch = at_once(classifier.channels * classifier.size**2, batch, device)
 
     def read(part: list[Path]) -> Read:
         return part, [_read(path, model.classifier) for path in part]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FOLDS = 5
+AT_ONCE = 2**22  # values of images that are measured together
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 
 

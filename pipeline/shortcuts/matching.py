@@ -12,10 +12,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 
 from pipeline.artifacts.images import ImageFile
 from pipeline.evaluation.intervals import bounded, half_width, images_variance
-from pipeline.shortcuts.audit import sharpness
+from pipeline.shortcuts.audit import AT_ONCE, sharpness
 
 AROUND = 20  # ID images that an OOD image is compared with
 CALIPER = 0.1  # standard deviations of the ID images that each of these may be away
@@ -26,7 +27,13 @@ BALANCED = 2.0  # points that the covariate's own AUROC over the pairs may be aw
 def sharpness_of(file: ImageFile) -> pd.Series:
     """Sharpness of every image of a set by its key, from a piece at a time."""
     parts = map(file.read, range(len(file.sizes)))
-    return pd.concat([pd.Series(sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
+    return pd.concat([pd.Series(_sharpness(part.pixels).double().numpy(), part.keys) for part in parts])
+
+
+def _sharpness(pixels: torch.Tensor) -> torch.Tensor:
+    """A few photographs at a time: as numbers they take many times their bytes."""
+    at_once = max(1, AT_ONCE // pixels[0].numel())
+    return torch.cat([sharpness(part) for part in pixels.split(at_once)])
 
 
 def auroc(won: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.shortcuts.audit import STATISTICS, separation
+from pipeline.shortcuts.audit import AT_ONCE, STATISTICS, separation
 
-AT_A_TIME = 500  # images measured together
+AT_A_TIME = 500  # images measured together, or fewer large ones
 
 
 @dataclass
@@ -54,7 +54,7 @@ class SetStatistics:
             self.grey.append(bool((pixels == pixels[:1]).all()))
             self.columns.setdefault("file size", []).append(float(len(data)))
             self._waiting.append(pixels)
-            if len(self._waiting) == AT_A_TIME:
+            if len(self._waiting) == AT_A_TIME or len(self._waiting) * pixels.size >= AT_ONCE:
                 self.measure()
 
     def measure(self) -> None:
