@@ -21,7 +21,7 @@ IN_CACHE = 2**20  # values of images: 6 photographs of 224 pixels, 341 images of
 BATCH = 500  # images that `features_of` takes at once
 
 
-def backbone(network: str, channels: int) -> Any:
+def backbone(network: str, channels: int, size: int | None = None) -> Any:
     """A network by name: images (n, channels, h, w) to pooled features (n, num_features), untrained.
 
     - `wrn-DEPTH-WIDTH`: pytorch-ood's wide residual network;
@@ -29,6 +29,9 @@ def backbone(network: str, channels: int) -> Any:
     - `timm:NAME`: any network of timm.
 
     Each library is imported for its own networks alone: torchvision and timm take seconds to import.
+
+    Args:
+        size: pixels of the images, see `sized`.
 
     Raises:
         UserError: the name is unknown, or no such depth exists.
@@ -46,9 +49,25 @@ def backbone(network: str, channels: int) -> Any:
             networks.check_network(network)
             import timm
 
-            made = timm.create_model(name, in_chans=channels, num_classes=0)
+            made = sized(timm.create_model(name, in_chans=channels, num_classes=0), size)
             made.num_features = made.head_hidden_size  # some widen after their last stage
             return made
+
+
+def sized(network: Any, size: int | None) -> Any:
+    """A transformer of timm made ready for images that are smaller than it was trained with: it sees fewer patches.
+
+    One of DINOv2's takes 518 pixels, and with photographs of 224 a seventh of the time. Its position embeddings are
+    interpolated. Images of fewer than 8 patches a side are enlarged instead, as those that patches do not fill.
+    """
+    about = network.pretrained_cfg
+    if size is None or not about.get("fixed_input_size") or not hasattr(network, "set_input_size"):
+        return network
+    patch = network.patch_embed.patch_size[0]
+    if 8 * patch <= size < about["input_size"][1] and size % patch == 0:
+        network.set_input_size(img_size=size)
+        network.pretrained_cfg = about | {"input_size": (about["input_size"][0], size, size)}
+    return network
 
 
 def last_stage(network: Any) -> list[nn.Parameter]:
@@ -75,7 +94,7 @@ def load_pretrained(model: "Classifier", network: str, weights: Path) -> None:
     try:
         own = {"file": str(weights), "custom_load": False}
         options = {"in_chans": model.channels, "num_classes": 0, "pretrained_cfg_overlay": own}
-        made = timm.create_model(name, pretrained=True, **options)
+        made = sized(timm.create_model(name, pretrained=True, **options), model.size)
         with safe_open(weights, "pt") as file:  # timm overlooks weights that are missing
             if missing := set(made.state_dict()) - set(file.keys()):
                 raise KeyError(f"{len(missing)} of its weights are missing, {min(missing)} for one")
@@ -150,7 +169,7 @@ class Classifier(
     ):
         super().__init__()
         self.classes, self.size, self.channels, self.resize = classes, size, channels, resize or size
-        self.backbone = backbone(network, channels)
+        self.backbone = backbone(network, channels, size)
         self.neck = nn.Identity() if neck is None else Neck(self.backbone.num_features, neck)
         self.head = heads.build(parse(head), neck or self.backbone.num_features, len(classes))
         self.keeps_statistics = False

@@ -87,6 +87,26 @@ def test_a_network_of_a_fixed_input_size_sees_images_of_that_size() -> None:
     assert model(torch.rand(1, 3, 20, 20))[0].shape == (1, 3)
 
 
+def test_a_transformer_sees_smaller_images_at_their_own_size_by_timms_interpolation(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "model.safetensors")
+    about = (["a", "b"], 128, 3, [0.5] * 3, [0.5] * 3)
+    model = Classifier("timm:vit_tiny_patch16_224", {"kind": "linear"}, *about).eval()
+    assert model.input_size == [128, 128]
+    load_pretrained(model, "timm:vit_tiny_patch16_224", tmp_path / "model.safetensors")
+    own = {"file": str(tmp_path / "model.safetensors"), "custom_load": False}
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=True, pretrained_cfg_overlay=own, num_classes=0, img_size=128
+    ).eval()
+    images = torch.rand(2, 3, 128, 128)
+    torch.testing.assert_close(model.embed(images), theirs((images - 0.5) / 0.5), atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path / "saved")
+    again = models.load(Classifier, tmp_path / "saved")
+    torch.testing.assert_close(again(images)[0], model(images)[0])
+
+
 @pytest.mark.parametrize(
     "name", ["resnet", "wrn-12-1", "wrn-10-0", "wrn-4-1", "resnet-19", "timm:nothing", "timm:hf-hub:a/b", "timm:../x"]
 )

@@ -87,10 +87,11 @@ def test_photographs_are_dropped_and_judged_in_a_browser_and_by_a_program(served
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = opened.new_page()
+        page.set_default_timeout(120_000)
         page.goto(served)
         page.set_input_files("input[type=file]", photos[:1])
-        page.get_by_text("first.png").first.wait_for(timeout=120_000)
+        page.get_by_text("first.png").first.wait_for()
         page.get_by_role("button", name="Judge").click()
-        page.locator(".predictions li").wait_for(timeout=120_000)
+        page.locator(".predictions li").wait_for()
         assert page.locator(f".predictions b.{rows[0]['verdict']}").count() == 1
         opened.close()
