@@ -56,7 +56,8 @@ def _run(stage: str, *arguments: str) -> None:
     if stage in SHARED and (launcher := os.environ.get(LAUNCHER)):
         raise SystemExit(_launch(launcher, stage, *arguments))
     from pipeline.runtime import processes, timings
-    from pipeline.runtime.files import stage_lock
+    from pipeline.runtime.files import make_nothing, stage_lock
+    from pipeline.settings.needs import NEEDED, is_needed
 
     start, name = time.monotonic(), "+".join([stage, *arguments])
     if processes.count() > 1 and stage not in SHARED:
@@ -65,7 +66,10 @@ def _run(stage: str, *arguments: str) -> None:
         )
     processes.join()
     with stage_lock(name) if processes.is_first() else nullcontext():
-        importlib.import_module(f"pipeline.{stage}").main(*arguments)
+        if is_needed(stage):
+            importlib.import_module(f"pipeline.{stage}").main(*arguments)
+        else:  # without the second that its imports take
+            make_nothing(NEEDED[stage][1], f"{stage}: nothing that params.yaml names needs it")
     if processes.is_first():
         timings.record(name, time.monotonic() - start)
     processes.leave()

@@ -22,7 +22,7 @@ from pipeline.runtime.layout import FINGERPRINTS
 from pipeline.settings import params
 from pipeline.settings.check import check_params
 from pipeline.settings.methods import Pools, bases
-from pipeline.settings.needs import NEEDED
+from pipeline.settings.needs import is_needed
 from pipeline.settings.section import at_home
 from pipeline.sources.links import Entered
 
@@ -109,7 +109,7 @@ def watched(content: dict[str, Any], stage: str, last: str | None) -> str | None
 
 def fingerprint(stage: str, drawn: list[str], last: dict[str, Any]) -> dict[str, Any]:
     """What a stage depends on besides its inputs; of no importance where nothing needs what it makes."""
-    if stage in NEEDED and not NEEDED[stage]():
+    if not is_needed(stage):
         return {"needed": False}
     content, _ = params.load()
     return {"code": digest(code(stage, drawn)), "files": watched(content, stage, last.get("files"))}

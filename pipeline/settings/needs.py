@@ -1,6 +1,7 @@
 """Which parts of stage one params.yaml asks for: what nobody draws from or learns from is not made."""
 
 from pipeline import methods
+from pipeline.runtime.layout import FEATURES, LATENTS, MODELS
 from pipeline.settings import params
 from pipeline.settings.methods import Pools, some_named
 from pipeline.settings.recipes import Recipes
@@ -23,10 +24,15 @@ def feature_files() -> bool:
     return params.read("train.backbone", str) == "frozen"
 
 
-NEEDED = {
-    "autoencoder": some_named,
-    "encode": some_named,
-    "teacher": teacher,
-    "diffusion": diffusion,
-    "features": feature_files,
+NEEDED = {  # stages that may have nothing to do: whether they have, and the folder that they then leave empty
+    "autoencoder": (some_named, MODELS / "autoencoder"),
+    "encode": (some_named, LATENTS),
+    "teacher": (teacher, MODELS / "teacher"),
+    "diffusion": (diffusion, MODELS / "diffusion"),
+    "features": (feature_files, FEATURES),
 }
+
+
+def is_needed(stage: str) -> bool:
+    """Whether a stage has something to do."""
+    return stage not in NEEDED or NEEDED[stage][0]()
