@@ -16,7 +16,7 @@ from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.selection import Selection
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json
-from pipeline.settings.check import _kinds
+from pipeline.settings.rules import _kinds
 from pipeline.training.loaders import whole
 from tests.conftest import toy_params
 
