@@ -18,22 +18,20 @@ import pandas as pd
 import torch
 
 from pipeline.artifacts import images, outputs
-from pipeline.artifacts.features import FeatureFile
-from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import Outputs
 from pipeline.artifacts.roles import OOD_LABEL, Role
-from pipeline.classifier.networks import Classifier
+from pipeline.classifier.networks import Classifier, head_of
 from pipeline.classifier.training_data import Labelled, SomeClasses
 from pipeline.evaluation import held_out
 from pipeline.evaluation.deployed import Score
 from pipeline.evaluation.scoring import score_model
-from pipeline.recipes.inputs import TrainingInputs
-from pipeline.recipes.shipping import detector, head_of
+from pipeline.recipes.inputs import TrainingInputs, open_file
+from pipeline.recipes.shipping import detector
 from pipeline.recipes.training import Training, plan, train
 from pipeline.runtime.closure import code_of
 from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write, read_json, remove_others, write_json
-from pipeline.runtime.layout import FEATURES, HOLD_OUT, IMAGES, METRICS_DIR
+from pipeline.runtime.layout import HOLD_OUT, IMAGES, METRICS_DIR
 from pipeline.runtime.resumable import hashes_of
 from pipeline.settings import params
 from pipeline.settings.recipes import Recipes
@@ -67,21 +65,16 @@ def read_splits(classes: list[str]) -> list[Split]:
     return found
 
 
-def open_set(name: str, on_features: bool) -> Any:
-    """A set of `prepare` by its name, or the features of it."""
-    return FeatureFile(FEATURES / f"{name}.arrow") if on_features else ImageFile(IMAGES / f"{name}.parquet")
-
-
 def sets_of(split: Split, common: TrainingInputs) -> Iterator[tuple[str, Role, Labelled]]:
     """Every set that is scored: name, role and images."""
-    whole: Any = {name: open_set(name, common.settings.on_features) for name in ("val", "test")}
+    whole: Any = {name: open_file(name, common.settings.on_features) for name in ("val", "test")}
     for name in ("val", "test"):
         yield name, "id", SomeClasses(whole[name], split.kept)
     yield NEAR, "near", SomeClasses(whole["test"], split.near)
     if split.val_near:  # not the training images: what they have in common with others of their day would show
         yield VAL_NEAR, "val-near", SomeClasses(whole["val"], split.val_near)
     for path in images.ood_sets(IMAGES):
-        own = open_set(f"ood/{path.stem}", common.settings.on_features)
+        own = open_file(f"ood/{path.stem}", common.settings.on_features)
         yield path.stem, own.role, own
 
 
@@ -155,7 +148,7 @@ def trainings(settings: TrainSettings, recipes: Recipes, made_from: Any) -> Iter
     """Every training of every split, with what it is trained on; what is left out is said."""
     classes = TrainingInputs(settings).train_file.classes
     for split in read_splits(classes):
-        if not SomeClasses(open_set("test", settings.on_features), split.near).sizes:
+        if not SomeClasses(open_file("test", settings.on_features), split.near).sizes:
             log(f"hold_out: no test image of {', '.join(classes[label] for label in split.near)}; split left out")
             continue
         common = TrainingInputs(settings, split.kept)

@@ -19,7 +19,7 @@ from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
 from pipeline.artifacts.features import FeatureFile
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.outputs import SPLITS, Head, Outputs
-from pipeline.classifier.networks import Classifier, predict
+from pipeline.classifier.networks import Classifier, head_of, predict
 from pipeline.classifier.training_data import LastLayers
 from pipeline.evaluation import image_detectors
 from pipeline.evaluation.deployed import Score
@@ -83,12 +83,12 @@ def load_chunks(settings: InferSettings) -> list[Chunk]:
 
 def image_scores(model: nn.Module, pixels: Tensor, settings: InferSettings) -> dict[str, Tensor]:
     """Scores of images by the detectors that need images, float64 (n,), by the detector with its arguments."""
-    found = {}
+    found, device = {}, pick_device()
     for name, choices in settings.detectors.items():
         for options in combinations(choices):
             detector = image_detectors.build(name, options, lambda images: model(images)[0])
             batches = pixels.split(settings.batch)
-            scores = [detector(as_images(batch.to(pick_device()))).double().cpu() for batch in batches]
+            scores = [detector(as_images(batch.to(device))).double().cpu() for batch in batches]
             found[label(name, options)] = torch.cat(scores)
     return found
 
@@ -118,7 +118,7 @@ def model_folders() -> list[Path]:
 def load_model(folder: Path, common: dict[str, Any]) -> Model:
     """A trained model from its folder, on the device; `common` is what the outputs of all models are made from."""
     classifier = models.load(Classifier, folder).to(pick_device())
-    head = Head(classifier.head.weight.cpu(), classifier.head.bias.cpu())
+    head = head_of(classifier)
     score = Score(detectors.read(*(folder / name for name in detectors.FILES)), head)
     network = LastLayers(classifier) if needs.feature_files() else classifier
     digest = digest_of(common | {"model": hashes_of(folder)})

@@ -21,7 +21,7 @@ from pipeline.artifacts import dataset_json, images
 from pipeline.artifacts.pictures import COLUMNS, contact_sheet
 from pipeline.evaluation import alarms
 from pipeline.reporting import figures, tables
-from pipeline.reporting.results import REFERENCE, Results, compared, costs, named_tables
+from pipeline.reporting.results import REFERENCE, Results, compared, costs, held_out_tables, named_tables
 from pipeline.reporting.tables import Found
 from pipeline.runtime.console import log
 from pipeline.runtime.files import atomic_write
@@ -126,7 +126,7 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
         against={name: rows for name in detectors if (rows := compared(results, name))},
         held_out=results.held_out,
-        unseen=[(one.title, one.frame) for one in named_tables(results) if one.name.startswith("held-out")],
+        unseen=[(one.title, one.frame) for one in held_out_tables(results)],
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),
         told={name: alarms.strongest_statistic(found) for name, found in results.statistics.items()},
         warnings=results.warnings(),

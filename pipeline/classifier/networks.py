@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.artifacts.outputs import Head
 from pipeline.classifier import heads
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError, one_line
@@ -228,6 +229,11 @@ def folded(model: Classifier) -> Classifier:
     plain.head.weight.copy_(weight)
     plain.head.bias.copy_(model.head.bias.double() - weight @ model.neck.mean.double())
     return plain.to(model.head.weight.device).eval()
+
+
+def head_of(model: Classifier) -> Head:
+    """The last layer of a classifier, on the CPU."""
+    return Head(model.head.weight.detach().cpu(), model.head.bias.detach().cpu())
 
 
 def load_weights(model: Classifier, trained: Classifier) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.artifacts.detector import ID_SCORES, Detector, Settings
 from pipeline.artifacts.outputs import Head, Outputs
 from pipeline.classifier.scores import p_values
-from pipeline.evaluation.detectors import DETECTORS, FITTED, NEEDS_HEAD, fitted, needs_features, score_of
+from pipeline.evaluation.detectors import DETECTORS, FITTED, NEEDS_HEAD, fitted, needs_features, score_of, unshippable
 from pipeline.runtime.errors import UserError, one_line
 
 FLAG = "_is_fitted"  # of pytorch-ood's detectors
@@ -98,13 +98,14 @@ def fit_score(
     Raises:
         UserError: as `detectors.fitted`, or a part cannot be deployed.
     """
-    state, scores = {}, []
+    state = {}
     for name, options in score.items():
-        if problem := problem_of(name):
+        if problem := unshippable(name):
             raise UserError(f"params.yaml: train.score: {problem}")
         detector = fitted(name, options, train, val, head)
-        scores.append(score_of(detector, val.logits, val.features).detach().sort().values)
-        state[name] = _state(detector, name) | ({ID_SCORES: scores[-1]} if len(score) > 1 else {})
+        state[name] = _state(detector, name)
+        if len(score) > 1:
+            state[name][ID_SCORES] = score_of(detector, val.logits, val.features).detach().sort().values
     # each part is in its own order there, so the sum is taken of the images' own
     detector = Detector(Settings(score=dict(score), false_alarms=false_alarms), torch.empty(0), state)
     total = Score(detector, head)(val.logits, val.features)[0]  # type: ignore[arg-type]
@@ -125,16 +126,8 @@ def needs_training_outputs(score: Mapping[str, Any]) -> bool:
     return any(FITTED.get(name) and name not in ("temperature", "klm", "react") for name in score)
 
 
-def problem_of(name: str) -> str | None:
-    """Why a detector cannot be shipped; None where it can."""
-    if name in FITTED:
-        return None
-    why = "cannot be shipped with a model" if name in DETECTORS else "unknown"
-    return f"{name!r}: {why}; expected some of {', '.join(FITTED)}"
-
-
 def _restore(name: str, options: dict[str, Any], state: Mapping[str, Tensor], head: Head) -> Any:
-    if problem := problem_of(name):
+    if problem := unshippable(name):
         raise UserError(f"detector.json: score: {problem}")
     try:
         detector = DETECTORS[name](head if name in NEEDS_HEAD else None, **options)

@@ -123,6 +123,14 @@ FITTED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def unshippable(name: str) -> str | None:
+    """Why a detector cannot be shipped with a model; None where it can."""
+    if name in FITTED:
+        return None
+    why = "cannot be shipped with a model" if name in DETECTORS else "unknown"
+    return f"{name!r}: {why}; expected some of {', '.join(FITTED)}"
+
+
 def as_maps(features: "Tensor") -> "Tensor":
     """Pooled features (n, d) as feature maps (n, d, 1, 1), on which OpenOOD has ReAct, ASH and SCALE act."""
     return features[:, :, None, None]

@@ -21,6 +21,11 @@ from pipeline.settings.train import TrainSettings
 from pipeline.training.loaders import whole
 
 
+def open_file(name: str, on_features: bool) -> Any:
+    """A set of `prepare` by its name, or the features of it."""
+    return FeatureFile(FEATURES / f"{name}.arrow") if on_features else ImageFile(IMAGES / f"{name}.parquet")
+
+
 class TrainingInputs:
     """What trainings have in common, loaded when it is first asked for.
 
@@ -30,16 +35,13 @@ class TrainingInputs:
 
     def __init__(self, settings: TrainSettings, kept: Sequence[int] | None = None):
         self.settings, self.kept = settings, kept
-        kind: Any = FeatureFile if settings.on_features else ImageFile
-        place = f"{FEATURES}/{{}}.arrow" if settings.on_features else f"{IMAGES}/{{}}.parquet"
-        self.paths = [Path(place.format(split)) for split in ("train", "val")]
-        self.train_file, self.val_file = (kind(path) for path in self.paths)
+        self.train_file, self.val_file = (open_file(split, settings.on_features) for split in ("train", "val"))
 
     @cached_property
     def inputs(self) -> list[str]:
         """SHA-256 of what is trained on, and of the weights that it starts from."""
         given = pretrained.find(self.settings)
-        return hashes_of(*self.paths) + (hashes_of(given.path) if given else [])
+        return hashes_of(self.train_file.path, self.val_file.path) + (hashes_of(given.path) if given else [])
 
     @cached_property
     def data(self) -> TrainingData:

@@ -3,8 +3,8 @@
 import torch
 
 from pipeline.artifacts.detector import Detector
-from pipeline.artifacts.outputs import Head, Outputs
-from pipeline.classifier.networks import Classifier
+from pipeline.artifacts.outputs import Outputs
+from pipeline.classifier.networks import Classifier, head_of
 from pipeline.evaluation import deployed
 from pipeline.recipes.inputs import TrainingInputs
 
@@ -17,8 +17,3 @@ def detector(model: Classifier, common: TrainingInputs) -> tuple[Detector, Outpu
     score = common.settings.score or {"msp" if isinstance(model.head, torch.nn.Linear) else "max-cosine": {}}
     known = data.outputs(model, data.train) if deployed.needs_training_outputs(score) else None
     return deployed.fit_score(score, FALSE_ALARMS, known, val, head_of(model)), val
-
-
-def head_of(model: Classifier) -> Head:
-    """The last layer of a classifier, on the CPU."""
-    return Head(model.head.weight.detach().cpu(), model.head.bias.detach().cpu())

@@ -116,11 +116,7 @@ def named_tables(results: Results) -> Iterator[Table]:
     shown = [name for name in dict.fromkeys((results.detector, "own")) if name in detectors]
     for name in shown:
         yield from _of_detector(results, name)
-    if results.held_out:
-        yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(results.held_out))
-        if (own := results.held_out.get(results.recipe)) is not None:
-            title = tables.HELD_OUT_CLASSES.format(results.recipe)
-            yield Table("held-out-classes", title, tables.held_out_classes(own))
+    yield from held_out_tables(results)
     for name, frame in results.matched.items():
         title = (
             f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID test images nearest to it "
@@ -139,6 +135,15 @@ def named_tables(results: Results) -> Iterator[Table]:
         yield Table("shortcuts", title, audit)
     if spent := costs():
         yield Table("costs", "Cost of each stage, as last run in this checkout.", tables.costs_frame(spent))
+
+
+def held_out_tables(results: Results) -> Iterator[Table]:
+    """What the classes say that were kept aside: of every recipe, and by class of the recipe to look at."""
+    if results.held_out:
+        yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(results.held_out))
+        if (own := results.held_out.get(results.recipe)) is not None:
+            title = tables.HELD_OUT_CLASSES.format(results.recipe)
+            yield Table("held-out-classes", title, tables.held_out_classes(own))
 
 
 def _of_detector(results: Results, name: str) -> Iterator[Table]:

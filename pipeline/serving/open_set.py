@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from pipeline.artifacts import detector as detectors
 from pipeline.artifacts import models
 from pipeline.artifacts.detector import Detector
-from pipeline.artifacts.outputs import Head
 from pipeline.artifacts.revisions import check_revision
-from pipeline.classifier.networks import Classifier
+from pipeline.classifier.networks import Classifier, head_of
 from pipeline.evaluation.deployed import Score
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import pick_device
@@ -29,8 +28,7 @@ class OpenSetClassifier(nn.Module):
     def __init__(self, classifier: Classifier, detector: Detector):
         super().__init__()
         self.classifier, self.settings, self.validation = classifier, detector.settings, len(detector.id_scores)
-        head = Head(classifier.head.weight.detach().cpu(), classifier.head.bias.detach().cpu())
-        self.score = Score(detector, head)
+        self.score = Score(detector, head_of(classifier))
 
     def forward(self, images: Tensor, false_alarms: Tensor) -> tuple[Tensor, ...]:
         """Images, float in 0..1, (n, channels, size, size), and a rate of false alarms, float64 (), to

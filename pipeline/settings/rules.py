@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import methods
 from pipeline.artifacts.revisions import check_revision
-from pipeline.evaluation.detectors import DETECTORS, FITTED
+from pipeline.evaluation.detectors import DETECTORS, unshippable
 from pipeline.evaluation.grid import NO_CHOICE, combinations, parts_of
 from pipeline.evaluation.image_detectors import IMAGE_DETECTORS
 from pipeline.runtime.errors import UserError, like
@@ -193,9 +193,8 @@ def _of_features(own: dict[str, Any]) -> Iterator[Problem]:
 
 def _of_shipped_score(own: dict[str, Any]) -> Iterator[Problem]:
     for name in own["train"].score or {}:
-        if name not in FITTED:
-            why = "cannot be shipped with a model" if name in DETECTORS else "unknown"
-            yield ("train", "score"), f"{name!r}: {why}; expected some of {', '.join(FITTED)}"
+        if problem := unshippable(name):
+            yield ("train", "score"), problem
 
 
 def _of_models(own: dict[str, Any]) -> Iterator[Problem]:
