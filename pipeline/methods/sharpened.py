@@ -3,12 +3,7 @@
 Nothing is unknown about them but their sharpness. What helps as much, helps by sharpness.
 """
 
-from typing import TYPE_CHECKING
-
 from pipeline.methods import Control, Draw, Input, Inputs
-
-if TYPE_CHECKING:
-    from pipeline.artifacts.candidates import Candidates
 
 
 class Settings(Control):
@@ -25,16 +20,11 @@ def method(settings: Settings, inputs: Inputs) -> Draw:
     """Sharpened images in passes over all of them."""
     import torch
 
-    from pipeline.artifacts.candidates import Candidates
     from pipeline.shortcuts.corrections import details
-    from pipeline.synthesis.drawing import rows_in_passes
+    from pipeline.synthesis.drawing import changed_id
 
-    id_set = inputs.images
+    def sharpen(pixels: torch.Tensor) -> torch.Tensor:
+        images = pixels.float()
+        return (images + details(images)).round().clamp(0, 255).to(torch.uint8)
 
-    def draw(indices: range) -> "Candidates":
-        rows = rows_in_passes(inputs.seed, indices, len(id_set))
-        images = id_set.pixels[rows].float()
-        pixels = (images + details(images)).round().clamp(0, 255).to(torch.uint8)
-        return Candidates.of_images(pixels, id_set.labels[rows], torch.ones(len(rows)), rows)
-
-    return draw
+    return changed_id(inputs.images, inputs.seed, sharpen, strength=1.0)

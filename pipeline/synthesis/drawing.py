@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts.candidates import Candidates
+from pipeline.artifacts.images import ImageSet
 from pipeline.synthesis.randomness import generator
 from pipeline.training.batches import shuffled
 
@@ -30,6 +31,20 @@ def two_rows(random: np.random.Generator, labels: np.ndarray) -> tuple[int, int]
     """Rows of two images of different classes."""
     first = int(random.integers(len(labels)))
     return first, int(random.choice(np.flatnonzero(labels != labels[first])))
+
+
+def changed_id(
+    id_set: ImageSet, seed: int, change: Callable[[Tensor], Tensor], strength: float
+) -> Callable[[range], Candidates]:
+    """What draws ID images, uint8 (n, channels, size, size), each changed, in passes over all of them."""
+
+    def draw(indices: range) -> Candidates:
+        rows = rows_in_passes(seed, indices, len(id_set))
+        return Candidates.of_images(
+            change(id_set.pixels[rows]), id_set.labels[rows], torch.full((len(rows),), strength), rows
+        )
+
+    return draw
 
 
 def in_passes(pixels: Tensor, seed: int) -> Callable[[range], Candidates]:
