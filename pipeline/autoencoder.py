@@ -15,13 +15,12 @@ from torch import Tensor
 from pipeline.artifacts import images, models
 from pipeline.artifacts.revisions import check_revision
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write, make_nothing
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import pick_device
 from pipeline.settings import params
 from pipeline.settings.autoencoder import AutoencoderSettings
 from pipeline.settings.encode import InferenceSettings
-from pipeline.settings.methods import some_named
 from pipeline.synthesis import autoencoder as space
 from pipeline.training.loop import fit
 
@@ -62,8 +61,6 @@ def psnr(autoencoder: space.Autoencoder, pixels: Tensor, settings: AutoencoderSe
 
 
 def main() -> None:
-    if not some_named():
-        return make_nothing(MODELS / "autoencoder", "autoencoder: `methods` names none")
     settings, seed = params.read("autoencoder", AutoencoderSettings), params.read("seed", int)
     train_set, val_set = images.load_split(IMAGES, "train"), images.load_split(IMAGES, "val")
     if settings.source == "train":

@@ -18,11 +18,11 @@ from accelerate.utils import set_seed
 from pipeline.artifacts import images, latents, models
 from pipeline.classifier.networks import Classifier, features_of
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write, make_nothing
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import check_divides, is_first, pick_device
 from pipeline.runtime.resumable import hashes_of
-from pipeline.settings import needs, params
+from pipeline.settings import params
 from pipeline.settings.diffusion import DiffusionSettings
 from pipeline.synthesis import diffusion
 from pipeline.synthesis.autoencoder import AnyAutoencoder, to_latents
@@ -94,8 +94,6 @@ def train(data: TrainingData, settings: DiffusionSettings, seed: int) -> tuple["
 
 
 def main() -> None:
-    if not needs.diffusion():
-        return make_nothing(MODELS / "diffusion", "diffusion: no method that `methods` names draws from it")
     settings, seed = params.read("diffusion", DiffusionSettings), params.read("seed", int)
     model, loss = train(load_data(), settings, seed)
     if is_first():

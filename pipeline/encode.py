@@ -11,13 +11,12 @@ from pipeline.artifacts.chunks import Chunk, by_file, chunks_of
 from pipeline.artifacts.images import ImageFile
 from pipeline.artifacts.latents import Latents
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write, make_nothing
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import IMAGES, LATENTS, MODELS
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import FinishedParts, Part, hashes_of, resumable
 from pipeline.settings import params
 from pipeline.settings.encode import InferenceSettings
-from pipeline.settings.methods import some_named
 from pipeline.synthesis import autoencoder as space
 
 PATHS = [IMAGES / f"{split}.parquet" for split in ("train", "val", "test")]
@@ -38,8 +37,6 @@ def _part(piece: Chunk, columns: Part) -> Latents:
 
 
 def main() -> None:
-    if not some_named():
-        return make_nothing(LATENTS, "encode: `methods` names none")
     running = space.resolved(params.read("encode", InferenceSettings))
     size = params.read("autoencoder.size", int)
     autoencoder = models.load(space.AnyAutoencoder, MODELS / "autoencoder").to(pick_device())

@@ -20,11 +20,11 @@ from pipeline.classifier.fitting import Form, build_classifier
 from pipeline.classifier.networks import Classifier, at_once
 from pipeline.classifier.training_data import shape_of
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write, make_nothing
+from pipeline.runtime.files import atomic_write
 from pipeline.runtime.layout import FEATURES, IMAGES
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import FinishedParts, Part, hashes_of, resumable
-from pipeline.settings import needs, params
+from pipeline.settings import params
 from pipeline.settings.features import FeaturesSettings
 from pipeline.settings.train import TrainSettings
 from pipeline.training.batches import as_images
@@ -103,8 +103,6 @@ def write(found: dict[str, Source], made: FinishedParts) -> None:
 
 def main() -> None:
     train, settings = params.read("train", TrainSettings), params.read("features", FeaturesSettings)
-    if not needs.feature_files():
-        return make_nothing(FEATURES, "features: no recipe is trained on those of a frozen network")
     found, model = sources(train), network(train)
     pieces = [piece for _, own in found.values() for piece in own]
 

@@ -15,11 +15,11 @@ from pipeline.classifier.fitting import Run, build_classifier, form_of, loader, 
 from pipeline.classifier.networks import Classifier, accuracy, predict
 from pipeline.classifier.objective import Objective
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write_together, make_nothing
+from pipeline.runtime.files import atomic_write_together
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import is_first
 from pipeline.runtime.resumable import hashes_of
-from pipeline.settings import needs, params
+from pipeline.settings import params
 from pipeline.settings.recipes import Terms
 from pipeline.settings.teacher import TeacherSettings
 from pipeline.synthesis.randomness import generator
@@ -46,8 +46,6 @@ def seeds(seed: int, pretrained: Sequence[int]) -> dict[str, int]:
 
 
 def main() -> None:
-    if not needs.teacher():
-        return make_nothing(MODELS / "teacher", "teacher: no method and no recipe needs it")
     settings, seed = params.read("teacher", TeacherSettings), params.read("seed", int)
     train_file, val_set = ImageFile(IMAGES / "train.parquet"), images.load_split(IMAGES, "val")
     data = loader(settings, train_file, settings.batch, augmentation(settings, val_set.pixels.shape[-1]))

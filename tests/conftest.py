@@ -1,6 +1,5 @@
 """A small project that ran: `dvc repro` in a temporary folder, with settings that take a second a stage."""
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import yaml
 from filelock import FileLock
 
 from pipeline import STAGES
+from pipeline.__main__ import _run
 
 # before torch is imported: how a sum is cut into threads shows in its last bits, and workers share the processors
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -86,7 +86,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
 def run_stages(settings: dict[str, Any]) -> None:
     """Every stage in its order in this process, in the working directory, whose params.yaml holds these settings."""
     for stage in STAGES:
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
 
 
 @pytest.fixture(scope="session")

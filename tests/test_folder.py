@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.__main__ import app
+from pipeline.__main__ import _run, app
 from tests.conftest import in_fast_precision, run_stages
 
 
@@ -107,7 +107,7 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(photos: Path, plac
             settings["prepare"]["folder"][choices] = {"noise": str(place / "noise")}
         write(settings)
         for stage in ("prepare", "infer", "score", "report"):
-            importlib.import_module(f"pipeline.{stage}").main()
+            _run(stage)
         summary = json.loads(Path("metrics/summary.json").read_text())
         other = "far" if group == "near" else "near"
         assert all(group in own and other not in own for entry in summary.values() for own in entry.values())
@@ -146,7 +146,7 @@ def test_classes_are_kept_aside_by_recipes_that_have_not_seen_them(
     settings["recipes"] = {"baseline": {}, "distilled": {"logit_distillation": {"weight": 1.0, "temperature": 2.0}}}
     write(settings)
     for stage in ("fingerprint", "prepare", "shards", "features", "hold_out"):
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
     assert "hold_out: distilled: left out, for its teacher has seen all classes" in capsys.readouterr().out
     assert set(told := json.loads(Path("metrics/hold_out.json").read_text())) == {"baseline"}
     assert told["baseline"]["splits"] == 2

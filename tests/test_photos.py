@@ -1,7 +1,6 @@
 # ruff: noqa: F811  fixtures of test_folder
 """Preset `photos` on small photographs: features once, a shipped sum of scores, classes kept aside, a page."""
 
-import importlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline import STAGES
-from pipeline.__main__ import app
+from pipeline.__main__ import _run, app
 from pipeline.artifacts import lite0, outliers
 from pipeline.artifacts.images import ImageFile
 from tests.test_folder import photo, photos, place, write  # noqa: F401
@@ -38,7 +37,7 @@ def cut_down(folder: Path) -> dict[str, Any]:
 def run(settings: dict[str, Any], *stages: str) -> None:
     write(settings)
     for stage in stages or STAGES:
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
 
 
 def test_photographs_become_a_model_that_says_what_score_says(

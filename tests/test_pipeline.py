@@ -1,7 +1,6 @@
 """The whole pipeline on a toy: what it leaves behind, and that it leaves the same again."""
 
 import hashlib
-import importlib
 import json
 import re
 import shutil
@@ -15,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline import STAGES
+from pipeline.__main__ import _run
 from tests.conftest import RECIPES, make_project, ran, run, toy_params
 
 pytestmark = pytest.mark.xdist_group("project")  # DVC works in it, one command at a time
@@ -38,7 +38,7 @@ def test_two_runs_from_scratch_are_byte_identical(
 ) -> None:
     monkeypatch.chdir(make_project(tmp_path, toy_params()))
     for stage in STAGES[:-1]:  # the report holds timings
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
     assert digests(tmp_path) == digests(project)
 
 
@@ -234,7 +234,7 @@ def test_outliers_that_were_given_are_trained_on_without_stage_one(
     assert needed == set(stages)
     monkeypatch.chdir(clone)
     for stage in stages:
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
     assert "Does it help?" in (clone / "report/index.html").read_text()
     assert not (clone / "data/models/diffusion").exists()
 
@@ -287,7 +287,7 @@ def test_a_killed_stage_run_again_gives_the_same_bytes(
         shutil.copytree(killed / "data/.judged/boundary", killed / "data/.judged/mixup")  # named no more
     for folder in folders:
         monkeypatch.chdir(folder)
-        importlib.import_module(f"pipeline.{stage}").main()
+        _run(stage)
     assert digests(killed) == digests(undisturbed)
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline import diffusion, infer, sample, shards, train
+from pipeline.__main__ import _run
 from pipeline.runtime.layout import CANDIDATES, CLASSIFIERS, CONTROLS, CURVES, MODELS, OUTPUTS
 from tests.conftest import CONTROLS as ALL_CONTROLS
 from tests.conftest import OUTLIERS, RECIPES, toy_params
@@ -186,11 +187,11 @@ def test_a_diffusion_model_that_no_method_draws_from_is_not_trained(
     monkeypatch.setattr(diffusion, "load_data", refuse)
     without = [name for name in OUTLIERS if name not in ("embedding", "mixup")]
     edit(lambda own: own.update(methods=[*without, "noise"]))
-    diffusion.main()
+    _run("diffusion")
     assert list((MODELS / "diffusion").iterdir()) == []
     edit(lambda own: own.update(methods=["synthetic-id"]))
     with pytest.raises(AssertionError, match="it is trained"):
-        diffusion.main()
+        _run("diffusion")
 
 
 def test_outputs_of_models_that_are_as_they_were_are_taken_over(finished: Path) -> None:
