@@ -72,7 +72,8 @@ def network(settings: TrainSettings) -> Classifier:
     """The frozen network, in a classifier whose head is not used."""
     file = ImageFile(IMAGES / "train.parquet")
     shape = shape_of(file)
-    form = Form(file.classes, shape, file.preprocessing, lambda: ([0.5] * shape[0], [0.5] * shape[0]))
+    statistics = [0.5] * shape[0]
+    form = Form(file.classes, shape, file.preprocessing, lambda: (statistics, statistics), lambda: file.load(0)[0])
     return build_classifier(settings, 0, {"kind": "linear"}, form).eval().requires_grad_(False)
 
 

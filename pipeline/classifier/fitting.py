@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.artifacts import pretrained
@@ -19,6 +19,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import check_divides, pick_device
 from pipeline.settings.training import TrainingSettings
 from pipeline.training.augmentation import Augment
+from pipeline.training.batches import as_images
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.loaders import Batch, Loader, Pieces
 from pipeline.training.loop import Row, fit
@@ -45,17 +46,19 @@ class Form(NamedTuple):
         shape: of an image, (channels, height, width).
         preprocessing: of the images.
         statistics: gives mean and standard deviation of the images, in 0..1, one a channel.
+        some: gives some of the training images, uint8 (n, channels, h, w).
     """
 
     classes: list[str]
     shape: tuple[int, int, int]
     preprocessing: Preprocessing
     statistics: Callable[[], tuple[list[float], list[float]]]
+    some: Callable[[], Tensor]
 
 
 def form_of(file: ImageFile, loader: Loader) -> Form:
     """The form of the training images, of which a loader reads."""
-    return Form(file.classes, loader.shape, file.preprocessing, lambda: loader.statistics)
+    return Form(file.classes, loader.shape, file.preprocessing, lambda: loader.statistics, loader.some)
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ def build_classifier(
     if given is not None:
         load_pretrained(model, settings.network, given.path)
         model.keeps_statistics = True
+    elif hasattr(model.backbone, "measure"):
+        model.backbone.measure((as_images(form.some()) - model.mean) / model.std)
     if settings.backbone != "all":
         learning = last_stage(model.backbone) if settings.backbone == "last-stage" else []
         model.backbone.requires_grad_(False)

@@ -27,6 +27,7 @@ def backbone(network: str, channels: int, size: int | None = None) -> Any:
 
     - `wrn-DEPTH-WIDTH`: pytorch-ood's wide residual network;
     - `resnet-18`, `resnet-20`, ...: for small images;
+    - `fast-cnn`: wide and shallow, for small images; its first layer is measured from training images;
     - `timm:NAME`: any network of timm.
 
     Each library is imported for its own networks alone: torchvision and timm take seconds to import.
@@ -46,6 +47,12 @@ def backbone(network: str, channels: int, size: int | None = None) -> Any:
             from pipeline.classifier.small_resnet import SmallImageResNet
 
             return SmallImageResNet(depth, channels)
+        case networks.FastCnn():
+            from pipeline.classifier.fast_cnn import SMALLEST, FastCnn
+
+            if size is not None and size < SMALLEST:
+                raise UserError(f"network fast-cnn: images of {size} pixels; expected at least {SMALLEST}")
+            return FastCnn(channels)
         case networks.Timm(name):
             networks.check_network(network)
             import timm

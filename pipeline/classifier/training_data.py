@@ -109,7 +109,8 @@ class TrainingData:
     @property
     def form(self) -> Form:
         """What a classifier is made for."""
-        return Form(self.train.classes, self.shape, self.train.preprocessing, lambda: self.id_images.statistics)
+        images = self.id_images
+        return Form(self.train.classes, self.shape, self.train.preprocessing, lambda: images.statistics, images.some)
 
     def auxiliary_images(self, selection: Selection) -> Loader:
         """The auxiliary images that a recipe names."""

@@ -1,4 +1,4 @@
-"""Networks by name: `wrn-DEPTH-WIDTH`, `wrn-DEPTH-WIDTH-dropout-RATE`, `resnet-DEPTH` or `timm:NAME`."""
+"""Networks by name: `wrn-DEPTH-WIDTH`, `wrn-DEPTH-WIDTH-dropout-RATE`, `resnet-DEPTH`, `fast-cnn` or `timm:NAME`."""
 
 import re
 from typing import NamedTuple
@@ -10,7 +10,7 @@ RESNET, TIMM = re.compile(r"resnet-(\d+)"), re.compile(r"timm:(\w+)")
 WELL_KNOWN = ("efficientnet_lite0",)  # of timm, which need not be asked
 KNOWN = (
     "wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, 34 or 40, and -dropout-0.3 for dropout; resnet-18; "
-    "resnet-DEPTH with depth 20, 32, 44, 56 or 110; "
+    "resnet-DEPTH with depth 20, 32, 44, 56 or 110; fast-cnn; "
     "or timm:NAME with a name that timm lists"
 )
 
@@ -29,13 +29,17 @@ class ResNet(NamedTuple):
     depth: int
 
 
+class FastCnn(NamedTuple):
+    """A wide and shallow network for small images."""
+
+
 class Timm(NamedTuple):
     """A network of timm."""
 
     name: str
 
 
-def parse(network: str) -> WideResNet | ResNet | Timm:
+def parse(network: str) -> WideResNet | ResNet | FastCnn | Timm:
     """What a network's name says.
 
     Raises:
@@ -46,6 +50,8 @@ def parse(network: str) -> WideResNet | ResNet | Timm:
             return WideResNet(int(found[1]), width, float(found[3] or 0))
     elif (found := RESNET.fullmatch(network)) and int(found[1]) in (18, 20, 32, 44, 56, 110):
         return ResNet(int(found[1]))
+    elif network == "fast-cnn":
+        return FastCnn()
     elif found := TIMM.fullmatch(network):
         return Timm(found[1])
     raise unknown(network)

@@ -12,6 +12,7 @@ from pipeline.runtime.processes import pick_device
 from pipeline.training.augmentation import Augment
 from pipeline.training.batches import batched, positions, windows
 
+SOME = 5000  # images that tell what all are like
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -96,6 +97,11 @@ class Loader:
         mean, square = total.double() / count, squares.double() / count
         std = ((square - mean.square()) * count / (count - 1)).sqrt()
         return (mean / 255).tolist(), (std / 255).tolist()
+
+    def some(self) -> Tensor:
+        """Pixels of at most `SOME` images of the first piece, spread over it; the same in memory or not."""
+        pixels = self.data.load(0)[0]
+        return pixels[:: -(-len(pixels) // SOME)]
 
     def _windows(self, seed: int, start: int) -> Iterator[tuple[list[int], Tensor]]:
         passed = start * self.batch

@@ -81,7 +81,9 @@ class Toy:
         torch.manual_seed(9)
         teacher = Classifier("wrn-10-1", {"kind": "linear"}, known.classes, 16, 1, [0.5], [0.5]).eval()
         bank = PartnerBank(torch.randn(20, 5), torch.arange(20)[:, None].repeat(1, 2) % 2, 2, torch.randn(20, 64))
-        form = Form(known.classes, (1, 16, 16), Preprocessing(16), lambda: self.loaders[0].statistics)
+        form = Form(
+            known.classes, (1, 16, 16), Preprocessing(16), lambda: self.loaders[0].statistics, self.loaders[0].some
+        )
         self.model = build_classifier(self.settings, seed, terms.head.model_dump(), form)
         self.objective = Objective(terms, self.model.head, teacher.requires_grad_(False), bank)
         self.rows: list[Row] = []

@@ -92,7 +92,10 @@ def fine_tuned(backbone: str) -> tuple[Classifier, dict[str, Tensor]]:
     """A small pretrained network after a step, and its weights before."""
     own = settings(network="timm:resnet10t", backbone=backbone, backbone_learning_rate=0.01)
     made = build_classifier(
-        own, 0, {"kind": "linear"}, Form(["a", "b"], (3, 16, 16), Preprocessing(16), lambda: ([0.5] * 3, [0.5] * 3))
+        own,
+        0,
+        {"kind": "linear"},
+        Form(["a", "b"], (3, 16, 16), Preprocessing(16), lambda: ([0.5] * 3, [0.5] * 3), lambda: torch.zeros(1)),
     )
     made.keeps_statistics = True
     before = {name: value.clone() for name, value in made.state_dict().items()}
