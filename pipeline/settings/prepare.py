@@ -42,10 +42,25 @@ class HoldOut(Section):
     splits: Annotated[int, Field(ge=1, le=100)]
 
 
+class NamedSplit(Section):
+    """Names of the classes that one split keeps aside: to test with, and to make choices with."""
+
+    near: Annotated[list[str], Field(min_length=1)]
+    val_near: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [*self.near, *self.val_near]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} named twice; a class is tested with or chosen with, once")
+        return self
+
+
 class FolderSettings(Section):
     """What your own images are and where; a set under `near` and `val_near` alike is halved.
 
     Attributes:
+        hold_out: shares of the classes that are drawn at random, or the classes of each split by name.
         unknown: images of none of the classes to train on, for the method `unknown`; never tested or chosen on.
     """
 
@@ -55,7 +70,7 @@ class FolderSettings(Section):
     val_near: dict[Name, LocalPath]
     val_far: dict[Name, LocalPath]
     unknown: LocalPath | None = None
-    hold_out: HoldOut | None = None
+    hold_out: HoldOut | Annotated[list[NamedSplit], Field(min_length=1)] | None = None
     val_fraction: Fraction
     test_fraction: Fraction
     resize: Annotated[int, Field(ge=8, le=LARGEST)]
