@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["pipeline"]):
     from pipeline.settings import check
 
 PRESET = Path(check.__file__).parent / "presets/digits.yaml"
-SHARD = "outliers-000000.tar"
+SHARD = "outliers-noise-000000.tar"
 ABOUT = {"shards": [{"name": SHARD}], "id": {"classes": ["a", "b"]}}
 FIELDS = {
     "method": "noise", "label": -1, "parent_a": 0, "parent_b": 1, "strength": 0.5, "source": "", "candidate": 0,
@@ -63,7 +63,7 @@ def seeds(folder: Path) -> None:
         Image.fromarray(np.moveaxis(pixels, 0, -1)).save(buffer, kind)
         (folder / kind).write_bytes(buffer.getvalue())
     sample = outliers.encode_sample(pixels, np.zeros((4, 2, 2), np.float32), FIELDS)
-    outliers.pack(folder, "outliers", 1, lambda i: sample, 1)
+    outliers.pack(folder, "outliers", {"noise": 1}, lambda _, i: sample, 1)
     shutil.copy(PRESET, folder)
 
 

@@ -233,15 +233,15 @@ class TestStages:
         refused(stage(finished, "shards"), "shards.filters", "unknown 'flatt', did you mean flat")
 
     def test_damaged_shard(self, finished: Path) -> None:
-        shard = finished / "data/outliers/outliers-000001.tar"
+        shard = finished / "data/outliers/outliers-boundary-000001.tar"
         content = bytearray(shard.read_bytes())
         content[1000] ^= 1
         shard.write_bytes(content)
-        refused(stage(finished, "train", "penumbra"), "outliers-000001.tar", "sha256", "damaged")
+        refused(stage(finished, "train", "penumbra"), "outliers-boundary-000001.tar", "sha256", "damaged")
 
     def test_missing_shard(self, finished: Path) -> None:
-        (finished / "data/outliers/outliers-000001.tar").unlink()
-        refused(stage(finished, "train", "penumbra"), "outliers-000001.tar", "not found")
+        (finished / "data/outliers/outliers-boundary-000001.tar").unlink()
+        refused(stage(finished, "train", "penumbra"), "outliers-boundary-000001.tar", "not found")
 
     def test_unknown_method(self, finished: Path) -> None:
         edit(finished, lambda settings: settings["recipes"]["penumbra"].update(auxiliary=["boundry"]))

@@ -206,8 +206,8 @@ FIELDS = {
     "distance": 0.5, "confidence": 0.5, "seed": 0,
 }  # fmt: skip
 LATENT = np.zeros((4, 2, 2), np.float16)
-SAMPLE = encode_sample(RANDOM.integers(0, 256, (1, 8, 8), np.uint8), LATENT, FIELDS)
-SHARD = "outliers-000000.tar"
+SAMPLE = encode_sample(RANDOM.integers(0, 256, (1, 8, 8), np.uint8), LATENT, FIELDS, "no mark")
+SHARD = "outliers-noise-000000.tar"
 Members = list[tuple[tarfile.TarInfo | str, bytes]]
 
 
@@ -220,7 +220,7 @@ def dataset(tmp_path: Path) -> Path:
     about = {
         "schema_version": 2,
         "name": "outliers",
-        "shards": outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 5),
+        "shards": outliers.pack(folder, "outliers", {"noise": len(samples)}, lambda _, i: samples[i], 5),
         "methods": {"noise": {"packed": 2, "candidates": 2, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 2, "shape": [1, 8, 8]},
         "licence": "other",

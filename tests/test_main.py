@@ -40,10 +40,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_showing_a_dataset_needs_no_torch(tmp_path: Path) -> None:
-    (tmp_path / "outliers-000000.tar").write_bytes(b"a shard")
+    (tmp_path / "outliers-noise-000000.tar").write_bytes(b"a shard")
     about = {
         "schema_version": SCHEMA_VERSION,
-        "shards": [{"name": "outliers-000000.tar", "sha256": hashlib.sha256(b"a shard").hexdigest(), "samples": 1}],
+        "shards": [
+            {"name": "outliers-noise-000000.tar", "sha256": hashlib.sha256(b"a shard").hexdigest(), "samples": 1}
+        ],
         "methods": {"noise": {"packed": 1, "candidates": 2, "rejected": {"flat": 1}}},
         "id": {"classes": ["a", "b"], "count": 10, "shape": [1, 8, 8]},
         "licence": "cc0-1.0",

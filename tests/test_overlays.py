@@ -126,8 +126,9 @@ def source(name: str) -> str:
 
 
 def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """The rule for values, on parsed settings."""
-    both = {key for key in overlay if isinstance(overlay[key], dict) and isinstance(base[key], dict)} - set(WHOLE)
+    """The rule for values, on parsed settings; an empty map is in braces."""
+    both = {key for key, own in overlay.items() if isinstance(own, dict) and own and isinstance(base[key], dict)}
+    both -= set(WHOLE)
     return base | overlay | {key: overlaid(base[key], overlay[key]) for key in both}
 
 

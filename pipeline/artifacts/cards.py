@@ -1,55 +1,17 @@
 """The README.md of an outlier dataset: a Hugging Face dataset card."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData
+from huggingface_hub import DatasetCard, DatasetCardData
 
+from pipeline.artifacts import datasheet, marks
 from pipeline.artifacts.dataset_json import separations
+from pipeline.artifacts.outliers import FIELDS
 
-CARD = """---
-{metadata}
----
-
-# {title}
-
-{purpose} Made by [Penumbra](https://arxiv.org/abs/2406.16525) from {images} in-distribution (ID) training images of
-{classes} classes: {names}.
-
-{pictures}
-| method | packed | from each class | candidates | rejected, by reason |
-| --- | --- | --- | --- | --- |
-{rows}
-
-## Files
-
-- `{stem}-000000.tar ...`: for each sample `KEY.png`, `KEY.latent.npy` (float16, raw latent: not scaled by the
-  autoencoder's scaling factor) and `KEY.json`.
-- `index.parquet`: one row per sample: method, parents, strength, distance to ID, the teacher's confidence, seed.
-{strengths}
-- `rejected.parquet`: the same for every candidate that is not packed, with the reason.
-- `dataset.json`: counts, checksums, thresholds and all parameters.
-
-```python
-from datasets import load_dataset
-
-samples = load_dataset("webdataset", data_files="{stem}-*.tar", split="train")
-```
-
-## Shortcuts
-
-How well single statistics, and a linear probe of the spectrum, tell images apart without looking at what they show:
-AUROC in %, 50 is not at all. A classifier can learn what gives outliers away in place of what is unknown about them.
-
-{audit}
-{quality}
-## Limits
-
-The images are synthetic. Filters compare them with ID validation images in latent space and by a classifier of the ID
-classes; some may still show an ID class. They come out of a decoder, which a classifier can learn to recognise.
-"""
-SHEET = "![The images at a glance](contact-sheet.png)\n"
-MAP = "\n![Where they lie beside ID latents, by principal components](latent-map.png)\n"
+TEMPLATE = Path(__file__).with_name("dataset_card.md.j2")
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))  # the Hub's names
 QUALITY = [
     "## The generators",
     "",
@@ -59,51 +21,75 @@ QUALITY = [
     "| images | Fréchet distance | class agreement |",
     "| --- | --- | --- |",
 ]
-PURPOSES = {
-    "outliers": "Synthetic out-of-distribution (OOD) images to train a classifier that knows what it does not know.",
-    "controls": "Controls for outlier exposure, such as plain noise or mixtures of ID images as outliers, and further "
-    "ID images, labelled by class.",
-}
 
 
-def dataset_card(about: dict[str, Any]) -> str:
+def dataset_card(about: Mapping[str, Any]) -> str:
     """The card of a dataset.json."""
     stem = about["name"]
-    metadata = DatasetCardData(
+    card = DatasetCard.from_template(
+        _metadata(about),
+        template_path=str(TEMPLATE),
+        title=f"Penumbra {stem}",
+        purpose=datasheet.PURPOSES[stem],
+        images=about["id"]["count"],
+        classes=about["id"]["classes"],
+        methods=[_row(method, counts) for method, counts in about["methods"].items()],
+        has_map=stem == "outliers" and "merged" not in about,
+        stem=stem,
+        audit=_audit(about.get("audit", [])),
+        quality=_quality(about.get("quality", {})),
+        collection=datasheet.collection(about),
+        sheet=datasheet,
+        fingerprint=", ".join(sorted(marks.fingerprints(about))),
+        licences=datasheet.licences(about),
+    )
+    return str(card) + "\n"
+
+
+def _metadata(about: Mapping[str, Any]) -> DatasetCardData:
+    """The card's YAML: what the Hub's search and viewer read."""
+    stem, methods, count = about["name"], about["methods"], sum(own["packed"] for own in about["methods"].values())
+    named: dict[str, Any] = (
+        {"license_name": "see-licences", "license_link": "#licences"} if about["licence"] == "other" else {}
+    )
+    return DatasetCardData(
         license=about["licence"],
+        **named,
+        annotations_creators=["machine-generated"],
+        size_categories=[next((name for limit, name in SIZES if count < limit), "n>1M")],
+        source_datasets=_source(about["id"].get("benchmark")),
         pretty_name=f"Penumbra {stem}",
         tags=["out-of-distribution-detection", "synthetic", "webdataset"],
         task_categories=["image-classification"],
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": f"{stem}-*.tar"}]}],
-    )
-    return CARD.format(
-        metadata=metadata.to_yaml(),
-        title=f"Penumbra {stem}",
-        purpose=PURPOSES[stem],
-        images=about["id"]["count"],
-        classes=len(about["id"]["classes"]),
-        names=", ".join(about["id"]["classes"]),
-        rows="\n".join(_row(method, counts) for method, counts in about["methods"].items()),
-        stem=stem,
-        strengths="\n".join(_strengths(about["methods"])),
-        pictures=_pictures(about, stem),
-        audit=_audit(about.get("audit", [])),
-        quality=_quality(about.get("quality", {})),
+        configs=[
+            _config("default", f"{stem}-*.tar", default=True),
+            *(_config(method, f"{stem}-{method}-??????.tar") for method in methods),
+        ],
+        dataset_info=[{"config_name": "default", "features": list(_features(about["id"]["classes"]))}],
     )
 
 
-def _pictures(about: Mapping[str, Any], stem: str) -> str:
-    """Links to the pictures that are drawn: none without images, the map only where ID latents are at hand."""
-    if not about["methods"]:
-        return ""
-    return SHEET + (MAP if stem == "outliers" and "merged" not in about else "")
+def _source(benchmark: str | None) -> list[str]:
+    """The ID set by the Hub's convention; somebody's own photographs have no name."""
+    return ["original"] if benchmark in (None, "folder") else [f"extended|other-{benchmark}"]
 
 
-def _strengths(methods: Mapping[str, Any]) -> Iterator[str]:
-    """What the column `strength` means for each method, one line each; sets that others made may not say."""
-    for method, about in methods.items():
-        if meaning := about.get("strength"):
-            yield f"  - `strength` of {method}: {meaning}."
+def _config(name: str, path: str, default: bool = False) -> dict[str, Any]:
+    """What `load_dataset(FOLDER, name)` reads."""
+    return {"config_name": name, "data_files": [{"split": "train", "path": path}]} | (
+        {"default": True} if default else {}
+    )
+
+
+def _features(classes: list[str]) -> Iterator[dict[str, Any]]:
+    """The columns of the viewer, whose classes have names. See `datasets.Features`."""
+    label = {"class_label": {"names": {str(i): name for i, name in enumerate(classes)}}}
+    types = {"string": "string", "int64": "int64", "float": "float64"}  # JSON has all digits
+    kinds = {name: label if name in ("label", "parent_a", "parent_b") else types[str(kind)] for name, kind in FIELDS}
+    yield {"name": "json", "struct": [{"name": name, "dtype": kind} for name, kind in kinds.items()]}
+    yield {"name": "latent.npy", "list": {"list": {"list": "float16"}}}
+    yield {"name": "png", "dtype": "image"}
+    yield from ({"name": name, "dtype": "string"} for name in ("__key__", "__url__"))
 
 
 def _audit(audit: list[dict[str, Any]]) -> str:
@@ -130,8 +116,14 @@ def _quality(found: dict[str, dict[str, float]]) -> str:
     return "\n".join(["", *QUALITY, *rows, ""])
 
 
-def _row(method: str, counts: dict[str, Any]) -> str:
-    rejected = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items()) or "none"
+def _row(method: str, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of a method; sets that others made may not say what `strength` means."""
     by_class = [count for parent, count in counts.get("packed_by_first_parent", {}).items() if int(parent) >= 0]
-    spread = f"{min(by_class)} to {max(by_class)}" if by_class else "-"
-    return f"| {method} | {counts['packed']} | {spread} | {counts['candidates']} | {rejected} |"
+    return {
+        "name": method,
+        "packed": counts["packed"],
+        "spread": f"{min(by_class)} to {max(by_class)}" if by_class else "-",
+        "candidates": counts["candidates"],
+        "rejected": ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items()) or "none",
+        "strength": counts.get("strength"),
+    }

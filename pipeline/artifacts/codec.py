@@ -1,10 +1,12 @@
 """One image as bytes: PNG out; JPEG, PNG and a few others in, whoever made them."""
 
 import io
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.runtime.errors import UserError, one_line
 
@@ -50,12 +52,20 @@ def stored(data: bytes, pixels: np.ndarray) -> bytes:
     return encode_png(pixels)
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of one image, uint8, (channels, height, width) with 1 or 3 channels."""
+def encode_png(pixels: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes:
+    """Lossless PNG of one image, uint8, (channels, height, width) with 1 or 3 channels; an iTXt chunk for each text."""
     array = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    info, buffer = PngInfo(), io.BytesIO()
+    for keyword, text in (texts or {}).items():
+        info.add_itxt(keyword, text)
+    Image.fromarray(array).save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+def text_of(data: bytes, keyword: str) -> str | None:
+    """The text under a keyword in an image that `decode` has read; None where there is none."""
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
+        return image.info.get(keyword)
 
 
 def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:

@@ -42,6 +42,16 @@ def load_pipeline(kind: Any, source: Path | str, **options: Any) -> Any:
     return _from_pretrained(kind, source, "*/*.safetensors", options)
 
 
+def parts_of(source: str, revision: str | None) -> set[str]:
+    """The names of the parts that a diffusers pipeline, a local folder or a Hub id at a commit, has.
+
+    Raises:
+        UserError: it has no model_index.json.
+    """
+    index = read_json_object(file(source, revision, "model_index.json"))
+    return {name for name, part in index.items() if isinstance(part, list) and part[0]}
+
+
 def _from_pretrained(kind: Any, source: Path | str, weights: str, options: dict[str, Any]) -> Any:
     folder = Path(source)
     if isinstance(source, Path) and not folder.is_dir():  # a Hub id is never a path

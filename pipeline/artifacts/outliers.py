@@ -1,6 +1,7 @@
 """The outlier dataset: WebDataset shards, their index, and what they are. Readable without this project.
 
-- `NAME-000000.tar ...`: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w, raw), `KEY.png`.
+- `NAME-METHOD-000000.tar ...`, one method in each: for each sample `KEY.json`, `KEY.latent.npy` (float16, C x h x w,
+  raw), `KEY.png`, which is marked: see marks.py.
 - `index.parquet`: one row per sample; `rejected.parquet`: one row per rejected candidate, with the reason.
 - `dataset.json`: schema version, counts, checksums, audit, origin: see dataset_json.py. `README.md`: a dataset card.
 """
@@ -10,8 +11,9 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,12 +25,13 @@ from typing_extensions import TypedDict
 
 from pipeline.artifacts import dataset_json
 from pipeline.artifacts.codec import encode_png
+from pipeline.artifacts.marks import XMP
 from pipeline.runtime.console import track
 from pipeline.runtime.errors import UserError, first_problem, one_line
 from pipeline.runtime.files import sha256
 from pipeline.runtime.processes import gather, is_first, share
 
-SHARD = re.compile(r"[a-z]+-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
+SHARD = re.compile(r"[a-z][a-z0-9+-]*-\d{6}\.tar")  # a bare file name: no folder, no `pipe:`, no address
 KEY = re.compile(r"[0-9]+")
 FIELDS = [
     ("method", pa.string()),  # boundary, mixup, noise, ...
@@ -79,24 +82,27 @@ class Sample:
     fields: dict[str, Any]
 
 
-def encode_sample(pixels: np.ndarray, raw_latent: np.ndarray, fields: dict[str, Any]) -> Sample:
-    """A sample from uint8 pixels (channels, size, size) and a raw latent (C, h, w), stored as float16."""
+def encode_sample(pixels: np.ndarray, raw_latent: np.ndarray, fields: dict[str, Any], xmp: str) -> Sample:
+    """A sample from uint8 pixels (channels, size, size), a raw latent (C, h, w), stored as float16, and its mark."""
     buffer = io.BytesIO()
     np.save(buffer, raw_latent.astype(np.float16), allow_pickle=False)
-    return Sample(encode_png(pixels), buffer.getvalue(), fields)
+    return Sample(encode_png(pixels, {XMP: xmp}), buffer.getvalue(), fields)
 
 
-def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], per_shard: int) -> list[dict[str, Any]]:
+def pack(
+    folder: Path, name: str, counts: Mapping[str, int], sample: Callable[[str, int], Sample], per_shard: int
+) -> list[dict[str, Any]]:
     """Write the shards and index.parquet of an outlier dataset; equal samples give equal bytes.
 
-    Processes share the shards; one sample is in memory at a time.
+    A shard holds one method, so that a reader gets just the methods it names. Processes share the shards; one sample is
+    in memory at a time.
 
     Args:
         folder: an existing, empty folder, the same one in every process.
-        name: stem of the shards' names, lower-case letters.
-        count: number of samples.
-        sample: gives sample i.
-        per_shard: samples in a shard.
+        name: of the dataset, with which the shards' names begin, lower-case letters.
+        counts: number of samples of each method.
+        sample: gives a method's sample i.
+        per_shard: samples in a shard, at most.
 
     Returns:
         name, sha256 and number of samples of each shard.
@@ -105,13 +111,19 @@ def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], p
 
     from pipeline.runtime.resumable import ranges
 
-    pieces = {f"{name}-{number:06d}.tar": piece for number, piece in enumerate(ranges(count, per_shard))}
+    pieces = {
+        f"{name}-{method}-{number:06d}.tar": (method, piece)
+        for method, count in counts.items()
+        for number, piece in enumerate(ranges(count, per_shard))
+    }
+    before = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))  # samples of earlier methods
     rows, own = [], share(list(pieces))
     for shard in track(own, f"pack {name}", len(own)):
+        method, piece = pieces[shard]
         # an integer mtime of 0: reproducible, and half the bytes of webdataset's default
         with wds.TarWriter(str(folder / shard), mtime=0) as writer:
-            for i in pieces[shard]:
-                key, made = f"{i:08d}", sample(i)
+            for i in piece:
+                key, made = f"{before[method] + i:08d}", sample(method, i)
                 rows.append({"key": key, "shard": shard} | made.fields)
                 fields = json.dumps(made.fields, sort_keys=True).encode()
                 writer.write({"__key__": key, "json": fields, "latent.npy": made.latent, "png": made.image})
@@ -119,7 +131,7 @@ def pack(folder: Path, name: str, count: int, sample: Callable[[int], Sample], p
     if is_first():
         index = sorted(rows, key=lambda row: row["key"])
         pq.write_table(pa.Table.from_pylist(index, INDEX), folder / "index.parquet")
-    return [{"name": shard, "sha256": sha256(folder / shard), "samples": len(pieces[shard])} for shard in pieces]
+    return [{"name": shard, "sha256": sha256(folder / shard), "samples": len(pieces[shard][1])} for shard in pieces]
 
 
 def write_rejected(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -139,7 +151,8 @@ def verify(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: dataset.json lists the shard {twice[0]!r} twice; do not trust this set")
     for shard in about["shards"]:
         if not SHARD.fullmatch(shard["name"]):
-            raise UserError(f"{folder}: shard name {shard['name']!r}, expected NAME-000000.tar; do not trust this set")
+            expected = "NAME-METHOD-000000.tar; do not trust this set"
+            raise UserError(f"{folder}: shard name {shard['name']!r}, expected {expected}")
         path = folder / shard["name"]
         if not path.is_file():
             raise UserError(f"{path}: not found, though dataset.json names it; `dvc pull` the folder again")

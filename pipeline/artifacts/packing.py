@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pipeline.artifacts import dataset_json, outliers
+from pipeline.artifacts import croissant, dataset_json, outliers
 from pipeline.artifacts.cards import dataset_card
+from pipeline.artifacts.marks import packet
 from pipeline.artifacts.outliers import Sample, encode_sample
 from pipeline.artifacts.pictures import contact_sheet
 from pipeline.runtime.files import write_json
@@ -22,6 +23,8 @@ class Judged(Protocol):
     def method(self) -> str: ...
     @property
     def strength_means(self) -> str: ...  # what the column `strength` means
+    @property
+    def source_type(self) -> str | None: ...  # of the images, in IPTC's vocabulary
     @property
     def pixels(self) -> Tensor: ...  # uint8 (n, channels, size, size)
     @property
@@ -41,12 +44,14 @@ class Packed:
         groups: the candidates, a method each.
         chosen: by method, those of them in the shards.
         shards: name, SHA-256 and number of samples of each.
+        fingerprint: of the dataset, in the images' marks.
     """
 
     name: str
     groups: Sequence[Judged]
     chosen: dict[str, list[int]]
     shards: list[dict[str, Any]]
+    fingerprint: str
 
     def document(self, folder: Path, about: dict[str, Any]) -> None:
         """Write what lies beside the shards and their index: rejected, dataset.json, card, contact sheet.
@@ -57,10 +62,9 @@ class Packed:
         rejected = [row for judged in self.groups for row in self._rejected(judged)]
         methods = {judged.method: self._counts(judged, rejected) for judged in self.groups}
         outliers.write_rejected(folder, rejected)
-        content = {"schema_version": dataset_json.SCHEMA_VERSION, "name": self.name, "methods": methods} | about
-        content["shards"] = self.shards
-        write_json(folder / "dataset.json", content)
-        (folder / "README.md").write_text(dataset_card(content), encoding="utf-8")
+        content = {"schema_version": dataset_json.SCHEMA_VERSION, "name": self.name, "fingerprint": self.fingerprint}
+        content |= {"methods": methods} | about | {"shards": self.shards}
+        describe(folder, content)
         if self.groups:
             contact_sheet(folder / "contact-sheet.png", [self._pictures(judged) for judged in self.groups])
 
@@ -75,6 +79,7 @@ class Packed:
         by_class = Counter(judged.fields(i)["parent_a"] for i in chosen)
         return {
             "strength": judged.strength_means,
+            "source_type": judged.source_type,
             "packed": len(chosen),
             "candidates": len(judged.reasons),
             "rejected": dict(
@@ -90,7 +95,16 @@ class Packed:
         return blocks | ({"rejected": judged.pixels[rejected]} if rejected else {})
 
 
-def pack(folder: Path, name: str, groups: Sequence[Judged], per_method: int, per_shard: int) -> Packed:
+def describe(folder: Path, about: dict[str, Any]) -> None:
+    """Write dataset.json, and what is told of it to people (README.md) and tools (croissant.json)."""
+    write_json(folder / "dataset.json", about)
+    (folder / "README.md").write_text(dataset_card(about), encoding="utf-8")
+    croissant.write(folder, about)
+
+
+def pack(
+    folder: Path, name: str, groups: Sequence[Judged], per_method: int, per_shard: int, fingerprint: str
+) -> Packed:
     """Write the shards of one outlier dataset, and their index.
 
     Args:
@@ -98,17 +112,18 @@ def pack(folder: Path, name: str, groups: Sequence[Judged], per_method: int, per
         name: of the dataset, lower-case letters.
         per_method: samples of each method.
         per_shard: samples in a shard.
+        fingerprint: of all that the dataset is made from.
 
     Raises:
         UserError: a method has too few accepted candidates.
     """
     chosen = {judged.method: judged.choose(per_method) for judged in groups}
+    by_method = {judged.method: judged for judged in groups}
 
-    def sample(number: int) -> Sample:
-        position, method = divmod(number, len(groups))  # methods in turn, so that every shard holds all of them
-        judged = groups[method]
-        i = chosen[judged.method][position]
-        return encode_sample(judged.pixels[i].numpy(), judged.raw_latents[i].numpy(), judged.fields(i))
+    def sample(method: str, position: int) -> Sample:
+        judged, i = by_method[method], chosen[method][position]
+        mark = packet(method, i, fingerprint, judged.source_type)
+        return encode_sample(judged.pixels[i].numpy(), judged.raw_latents[i].numpy(), judged.fields(i), mark)
 
-    shards = outliers.pack(folder, name, per_method * len(groups), sample, per_shard)
-    return Packed(name, groups, chosen, shards)
+    shards = outliers.pack(folder, name, dict.fromkeys(chosen, per_method), sample, per_shard)
+    return Packed(name, groups, chosen, shards, fingerprint)

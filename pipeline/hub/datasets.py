@@ -12,22 +12,22 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from pipeline.artifacts import dataset_json, outliers
+from pipeline.artifacts import dataset_json, marks, outliers
 from pipeline.artifacts.cards import dataset_card
-from pipeline.artifacts.codec import decode
+from pipeline.artifacts.codec import decode, text_of
 from pipeline.artifacts.outliers import Sample
+from pipeline.artifacts.packing import describe
 from pipeline.artifacts.pictures import COLUMNS, ROWS, contact_sheet
 from pipeline.artifacts.revisions import COMMIT
 from pipeline.hub.upload import upload
 from pipeline.runtime.console import track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError, one_line
-from pipeline.runtime.files import write_json
 
-PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "README.md", "*.png"]
+PUBLISHED = ["*.tar", "*.parquet", "dataset.json", "croissant.json", "README.md", "*.png"]
 BESIDE_SHARDS = (
-    "dataset.json", "README.md", "index.parquet", "rejected.parquet", "contact-sheet.png", "latent-map.png",
-    "class-grid.png",
+    "dataset.json", "croissant.json", "README.md", "index.parquet", "rejected.parquet", "contact-sheet.png",
+    "latent-map.png", "class-grid.png",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ DATASET = Kind("outlier dataset", is_folder=True, strangers=_strangers)
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a whole outlier dataset: schema, names, checksums, counts, index, and that every sample decodes.
+    """Check a whole outlier dataset: schema, names, checksums, counts, index, that every sample decodes and is marked.
 
     Returns:
         its dataset.json.
@@ -59,7 +59,7 @@ def verify(folder: Path) -> dict[str, Any]:
         if difference := _difference(index[seen - 1] if seen <= len(index) else None, name, sample):
             problem = f"index.parquet and the shards disagree at sample {name}: {difference}"
             raise UserError(f"{folder}: {problem}; get the dataset again")
-        _check_sample(name, sample, tuple(about["id"]["shape"]))
+        _check_sample(name, sample, about)
     _check_counts(folder, about, index, seen)
     return about
 
@@ -103,10 +103,11 @@ def _difference(row: dict[str, Any] | None, name: str, sample: Sample) -> str | 
     return None
 
 
-def _check_sample(name: str, sample: Sample, shape: tuple[int, ...]) -> None:
-    pixels = decode(sample.image, f"{name}.png")
+def _check_sample(name: str, sample: Sample, about: dict[str, Any]) -> None:
+    pixels, shape = decode(sample.image, f"{name}.png"), tuple(about["id"]["shape"])
     if pixels.shape != shape:
         raise UserError(f"{name}.png: shape {pixels.shape}, expected {shape}; get the dataset again")
+    marks.check(name, text_of(sample.image, marks.XMP), sample.fields, about)
     outliers.latent_of(sample, name)
 
 
@@ -132,12 +133,14 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int, force: bool = F
                     f"{folder}: ID {key} {about['id'][key]}, expected {parts[0]['id'][key]} as in {folders[0]}; "
                     "merge like with like"
                 )
-    samples = [
-        sample for folder, about in zip(folders, parts, strict=True) for _, sample in outliers.read(folder, about)
-    ]
+    samples: dict[str, list[Sample]] = {}
+    for folder, about in zip(folders, parts, strict=True):
+        for _, sample in outliers.read(folder, about):
+            samples.setdefault(sample.fields["method"], []).append(sample)
+    counts = {method: len(own) for method, own in samples.items()}
     with place.writing() as partial:
         partial.mkdir()
-        shards = outliers.pack(partial, "outliers", len(samples), samples.__getitem__, per_shard)
+        shards = outliers.pack(partial, "outliers", counts, lambda method, i: samples[method][i], per_shard)
         outliers.write_rejected(partial, [row for folder in folders for row in _table(folder, "rejected")])
         licences = sorted({about["licence"] for about in parts})
         about = {
@@ -150,8 +153,7 @@ def merge(folders: Sequence[Path], target: Path, per_shard: int, force: bool = F
             "audit": dataset_json.audit_rows(parts),
             "merged": parts,
         }
-        write_json(partial / "dataset.json", about)
-        (partial / "README.md").write_text(dataset_card(about), encoding="utf-8")
+        describe(partial, about)
         _draw(partial, samples)
     return about
 
@@ -160,7 +162,7 @@ def _sum_methods(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for about in parts:
         for method, counts in about["methods"].items():
-            kept = {"strength": counts["strength"]} if "strength" in counts else {}
+            kept = {key: counts[key] for key in ("strength", "source_type") if key in counts}
             own = total.setdefault(method, kept | {"packed": 0, "candidates": 0, "rejected": {}})
             own["packed"] += counts["packed"]
             own["candidates"] += counts["candidates"]
@@ -168,17 +170,17 @@ def _sum_methods(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _draw(folder: Path, samples: Sequence[Sample]) -> None:
-    groups: dict[str, list[np.ndarray]] = {}
-    for sample in samples:
-        own = groups.setdefault(f"{sample.fields['method']}, packed", [])
-        if len(own) < ROWS * COLUMNS:
-            own.append(decode(sample.image, "sample"))
-    if not groups:  # datasets of no method
-        return
-    contact_sheet(
-        folder / "contact-sheet.png", [{name: torch.from_numpy(np.stack(own))} for name, own in groups.items()]
-    )
+def _draw(folder: Path, samples: dict[str, list[Sample]]) -> None:
+    """The contact sheet; none of datasets of no method."""
+    lines = [
+        {f"{method}, packed": np.stack([decode(sample.image, "sample") for sample in own[: ROWS * COLUMNS]])}
+        for method, own in samples.items()
+    ]
+    if lines:
+        contact_sheet(
+            folder / "contact-sheet.png",
+            [{name: torch.from_numpy(pixels) for name, pixels in line.items()} for line in lines],
+        )
 
 
 def push(folder: Path, repository: str) -> str:

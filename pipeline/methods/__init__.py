@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.latents import Latents
     from pipeline.classifier.networks import Classifier
     from pipeline.synthesis.autoencoder import Autoencoder
+    from pipeline.synthesis.safety import SafetyChecker
     from pipeline.synthesis.unet import ConditionalUNet
 
 Draw = Callable[[range], "Candidates"]  # candidates of consecutive indices; i depends on (seed, i) alone
@@ -61,6 +62,7 @@ class MethodSettings(Section):
     is_id: ClassVar[bool] = False  # further ID images, of their first parent's class; others are outliers
     has_parents: ClassVar[bool] = True  # made from ID classes
     strength: ClassVar[str]  # what the column `strength` means
+    source_type: ClassVar[str | None] = "trainedAlgorithmicMedia"  # in IPTC's vocabulary; None for images as found
 
     @property
     def reads(self) -> tuple[Input, ...]:
@@ -71,6 +73,14 @@ class MethodSettings(Section):
     def at_once(self) -> int:
         """Candidates that are drawn at once."""
         return getattr(self, "batch", 500)
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Where a model of others that it draws from came from, see `artifacts.provenance`; None where it uses none."""
+        return None
+
+    def safety_checker(self) -> "SafetyChecker | None":
+        """What tells unsafe images; None where nothing does."""
+        return None
 
 
 class Control(MethodSettings):

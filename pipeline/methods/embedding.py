@@ -7,7 +7,7 @@ look like images.
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.artifacts.candidates import Candidates
     from pipeline.synthesis.boundary import Outliers
+    from pipeline.synthesis.safety import SafetyChecker
     from pipeline.synthesis.stable_diffusion import StableDiffusion
 
 OWN_MODEL = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
@@ -50,6 +51,22 @@ class Settings(NeighbourhoodSettings, MethodSettings):
     def uses_stable_diffusion(self) -> bool:
         """The generator is not the model of the stage `diffusion`."""
         return self.generator != OWN_MODEL
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Of Stable Diffusion."""
+        from pipeline.artifacts import provenance
+
+        if not self.uses_stable_diffusion:
+            return None
+        return provenance.provenance(self.generator, self.revision, provenance.RESTRICTED)
+
+    def safety_checker(self) -> "SafetyChecker | None":
+        """The pipeline's own, where it has one."""
+        if not self.uses_stable_diffusion:
+            return None
+        from pipeline.synthesis.safety import load
+
+        return load(self.generator, self.revision)
 
     @model_validator(mode="after")
     def _prompt_has_a_place_for_the_class(self) -> Self:

@@ -11,6 +11,7 @@ class Settings(Control):
     """None."""
 
     strength = "0, for it is unchanged"
+    source_type = None
 
     @property
     def reads(self) -> tuple[Input, ...]:

@@ -15,6 +15,7 @@ class Settings(Control):
 
     has_parents = False
     strength = "0, for it has no parents"
+    source_type = "algorithmicMedia"
 
     @property
     def reads(self) -> tuple[Input, ...]:

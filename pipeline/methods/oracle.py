@@ -11,6 +11,7 @@ class Settings(Control):
 
     has_parents = False
     strength = "0, for it has no parents"
+    source_type = None
 
     @property
     def reads(self) -> tuple[Input, ...]:

@@ -14,6 +14,7 @@ class Settings(Control):
     """None."""
 
     strength = "share of parent a, 0 to 1"
+    source_type = "composite"
 
     @property
     def reads(self) -> tuple[Input, ...]:

@@ -10,6 +10,7 @@ class Settings(Control):
     """None."""
 
     strength = "1, for it has one parent"
+    source_type = "algorithmicallyEnhanced"
 
     @property
     def reads(self) -> tuple[Input, ...]:

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.settings.section import LocalPath, Section, Width
 
+MADE_HERE = ("train", "pixels")  # values of `source` that stand for no model of others
+
 
 class AutoencoderSettings(Section):
     """`source` is `train`, `pixels` (no autoencoder), a local folder or a Hub id, which needs its `revision`."""

@@ -7,7 +7,9 @@ from pydantic import PositiveInt, field_validator
 from pipeline.runtime.errors import like
 from pipeline.settings.section import Quantile, Section, Share
 
-FILTERS = ("non-finite", "flat", "saturated", "duplicate", "inside-id", "inside-id-features", "confident")
+FILTERS = (
+    "non-finite", "unsafe", "flat", "saturated", "duplicate", "inside-id", "inside-id-features", "confident",
+)  # fmt: skip
 
 
 def _unknown(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -23,6 +25,7 @@ class ShardsSettings(Section):
     Attributes:
         distance_quantile: an outlier lies farther out than this share of the ID validation images.
         confidence_quantile: the teacher is less sure of an outlier than of all but this share of them.
+        id_licence, licence: of the ID images and of the result, by the Hub's names, such as `cc-by-4.0`.
         max_id_like: largest share of the accepted outliers of which the teacher may be as sure as of ID images.
     """
 
@@ -33,6 +36,7 @@ class ShardsSettings(Section):
     confidence_quantile: Quantile
     filters: list[str]
     max_id_like: Share
+    id_licence: str
     licence: str
 
     @field_validator("filters")

@@ -20,6 +20,7 @@ class Evidence:
         contrast: standard deviation of the pixels, (n,), in grey levels.
         saturation: share of the pixels that are black or white, (n,), 0..1.
         finite: whether latent and logits are finite, (n,) bool.
+        unsafe: whether the generator's own checker would hide it, (n,) bool; false where it has none.
     """
 
     distance: Tensor
@@ -29,6 +30,7 @@ class Evidence:
     contrast: Tensor
     saturation: Tensor
     finite: Tensor
+    unsafe: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def thresholds(validation: Evidence, distance_quantile: float, confidence_quanti
 Filter = Callable[[Evidence, Thresholds], Tensor]
 FILTERS: dict[str, Filter] = {
     "non-finite": lambda found, limit: ~found.finite,
+    "unsafe": lambda found, limit: found.unsafe,
     "flat": lambda found, limit: found.contrast < limit.contrast,
     "saturated": lambda found, limit: found.saturation > limit.saturation,
     "duplicate": lambda found, limit: found.pixel_distance < limit.pixel_distance,

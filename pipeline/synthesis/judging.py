@@ -16,6 +16,7 @@ from pipeline.settings.methods import base_of
 from pipeline.synthesis import filters
 from pipeline.synthesis.neighbours import Neighbours
 from pipeline.synthesis.rendering import Images
+from pipeline.synthesis.safety import SafetyChecker
 
 BATCH = 500  # images judged at once
 THUMBNAIL = 32  # pixels
@@ -50,7 +51,7 @@ class Judge:
         """Raw latents (n, C, h, w) in standard deviations of each dimension of the training set, (n, d)."""
         return raw_latents.flatten(1) / self.scale
 
-    def evidence(self, pixels: Tensor, raw_latents: Tensor) -> filters.Evidence:
+    def evidence(self, pixels: Tensor, raw_latents: Tensor, is_unsafe: SafetyChecker | None = None) -> filters.Evidence:
         """Evidence on n images, uint8 pixels and their raw latents."""
         logits, features = predict(self.teacher, pixels, BATCH)
         flat, small = pixels.flatten(1), thumbnails(pixels, BATCH)
@@ -62,6 +63,7 @@ class Judge:
             contrast=flat.float().std(dim=1),
             saturation=((flat == 0) | (flat == 255)).float().mean(dim=1),
             finite=raw_latents.flatten(1).isfinite().all(dim=1) & logits.isfinite().all(dim=1),
+            unsafe=is_unsafe(pixels) if is_unsafe else torch.zeros(len(pixels), dtype=torch.bool),
         )
 
 
@@ -72,6 +74,7 @@ class Judged:
     Attributes:
         method: METHOD, or METHOD+CORRECTION+...
         strength_means: what the column `strength` means.
+        source_type: of the images, in IPTC's vocabulary.
         images: the candidates, rendered.
         evidence: on them.
         labels: int64, (n,); -1 for outliers, the class of a control that is ID.
@@ -82,6 +85,7 @@ class Judged:
 
     method: str
     strength_means: str
+    source_type: str | None
     images: Images
     evidence: filters.Evidence
     labels: Tensor

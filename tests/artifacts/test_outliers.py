@@ -3,7 +3,10 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -46,7 +49,7 @@ def test_tarfile_reads_every_sample(folder: Path) -> None:
                 file = tar.extractfile(info)
                 assert file is not None
                 members.setdefault(key, {"shard": shard.name.encode()})[extension] = file.read()
-    assert [row["key"] for row in index] == list(members)
+    assert [row["key"] for row in index] == sorted(members)
     for row in index:
         sample = members[row["key"]]
         assert set(sample) == {"shard", "json", "latent.npy", "png"}
@@ -105,8 +108,46 @@ def test_card_is_a_hugging_face_card(folder: Path) -> None:
 
     card = DatasetCard.load(folder / "README.md")
     assert card.data.license == "cc-by-4.0"
-    assert card.data.configs[0]["data_files"][0]["path"] == f"{folder.name}-*.tar"
+    assert card.data.size_categories == ["n<1K"]
+    assert card.data.source_datasets == ["extended|other-digits"]
+    assert json.loads((folder / "dataset.json").read_text())["fingerprint"] in card.text
     assert (folder / "contact-sheet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_card_makes_every_method_loadable_by_its_name(folder: Path, tmp_path: Path, streaming: bool) -> None:
+    methods = json.loads((folder / "dataset.json").read_text())["methods"]
+    for name in ("default", *methods):
+        data = load_dataset(str(folder), name, split="train", streaming=streaming, cache_dir=str(tmp_path))
+        found = Counter(row["json"]["method"] for row in data)
+        assert found == (dict.fromkeys(methods, 60) if name == "default" else {name: 60})
+    labels = load_dataset(str(folder), split="train", streaming=streaming, cache_dir=str(tmp_path)).features["json"]
+    assert labels["parent_a"].names == json.loads((folder / "dataset.json").read_text())["id"]["classes"]
+
+
+READ_CROISSANT = """
+import json, sys, mlcroissant
+data = mlcroissant.Dataset(sys.argv[1])
+assert data.metadata.data_use_cases and data.metadata.data_limitations and data.metadata.data_biases
+found = {"rejected": sum(1 for _ in data.records("rejected")), "samples": []}
+for record in data.records("samples"):
+    row = {name.removeprefix("index/"): value for name, value in record.items()}
+    row["image"] = row["image"].size
+    found["samples"].append({name: own.decode() if isinstance(own, bytes) else own for name, own in row.items()})
+print(json.dumps(found))
+"""
+
+
+def test_croissant_iterates_images_with_their_rows(folder: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", READ_CROISSANT, str(folder / "croissant.json")],
+        env=os.environ | {"CROISSANT_CACHE": str(tmp_path)},  # where it keeps shards by their name, of whatever set
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    assert sorted(found["samples"], key=lambda row: row["key"]) == [row | {"image": [16, 16]} for row in index]
+    assert found["rejected"] == len(pq.read_table(folder / "rejected.parquet"))
 
 
 def samples(n: int) -> list[Sample]:
@@ -118,14 +159,14 @@ def samples(n: int) -> list[Sample]:
     fields |= dict.fromkeys(("strength", "distance", "confidence"), 0.5)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (n, 1, 8, 8), np.uint8)
-    return [encode_sample(pixels, random.normal(size=(4, 2, 2)), fields) for pixels in images]
+    return [encode_sample(pixels, random.normal(size=(4, 2, 2)), fields, "a mark") for pixels in images]
 
 
 def packed(folder: Path) -> Path:
     folder.mkdir()
     about = {
         "schema_version": 2,
-        "shards": outliers.pack(folder, "outliers", 5, samples(5).__getitem__, 2),
+        "shards": outliers.pack(folder, "outliers", {"noise": 5}, lambda _, i: samples(5)[i], 2),
         "methods": {"noise": {"packed": 5, "candidates": 5, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 1, "shape": [1, 8, 8]},
     }
@@ -136,7 +177,7 @@ def packed(folder: Path) -> Path:
 def test_equal_samples_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
     first, second = packed(tmp_path / "a"), packed(tmp_path / "b")
     names = [path.name for path in sorted(first.iterdir())]
-    assert names == ["dataset.json", "index.parquet", *(f"outliers-{i:06d}.tar" for i in range(3))]
+    assert names == ["dataset.json", "index.parquet", *(f"outliers-noise-{i:06d}.tar" for i in range(3))]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
     pixels, labels = whole(Selection([first], {"noise": 5}))
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
@@ -186,7 +227,7 @@ def test_a_damaged_dataset_json_is_named(tmp_path: Path, shards: object, words: 
 )
 def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, bytes | None]) -> None:
     folder = packed(tmp_path / "set")
-    with tarfile.open(folder / "outliers-000000.tar", "w") as tar:
+    with tarfile.open(folder / "outliers-noise-000000.tar", "w") as tar:
         complete = {"json": json.dumps(samples(1)[0].fields).encode(), "latent.npy": b"", "png": b""}
         members = complete | dict([member])
         for extension, content in members.items():
@@ -195,7 +236,7 @@ def test_a_sample_of_another_form_is_named(tmp_path: Path, member: tuple[str, by
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     about = json.loads((folder / "dataset.json").read_text())
-    about["shards"][0]["sha256"] = hashlib.sha256((folder / "outliers-000000.tar").read_bytes()).hexdigest()
+    about["shards"][0]["sha256"] = hashlib.sha256((folder / "outliers-noise-000000.tar").read_bytes()).hexdigest()
     (folder / "dataset.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="00000000"):
         whole(Selection([folder], {"noise": 5}))

@@ -76,7 +76,7 @@ def test_an_index_that_promises_more_than_the_shards_hold(project: Path, tmp_pat
     table = pq.read_table(folder / "index.parquet").to_pylist()
     table[0]["key"] = "99999999"
     pq.write_table(pa.Table.from_pylist(table), folder / "index.parquet")
-    with pytest.raises(UserError, match=r"outliers-000000\.tar: .* of .* samples of index\.parquet"):
+    with pytest.raises(UserError, match=r"outliers-boundary-000000\.tar: .* of .* samples of index\.parquet"):
         whole(Selection([folder], {"boundary": 60}))
     (folder / "index.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"index\.parquet: not readable"):
@@ -109,7 +109,7 @@ def test_the_digest_is_of_the_selected_samples_alone(project: Path, tmp_path: Pa
 def repacked(folder: Path, samples: list[Sample], source: Path) -> Path:
     """A dataset of these samples, otherwise described as another."""
     folder.mkdir()
-    shards = outliers.pack(folder, "outliers", len(samples), samples.__getitem__, 25)
+    shards = outliers.pack(folder, "outliers", {"boundary": len(samples)}, lambda _, i: samples[i], 25)
     write_json(folder / "dataset.json", dataset_json.read(source) | {"shards": shards})
     return folder
 

@@ -32,7 +32,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_a_sound_dataset_holds(folder: Path) -> None:
     done = CliRunner().invoke(app, ["outliers", "verify", str(folder)])
-    assert done.exit_code == 0 and "300 samples in 6 shards hold" in done.stdout
+    assert done.exit_code == 0 and "300 samples in 10 shards hold" in done.stdout
     shown = CliRunner().invoke(app, ["outliers", "show", str(folder)], env={"COLUMNS": "120"})
     assert shown.exit_code == 0 and "boundary" in shown.stdout and "cc-by-4.0" in shown.stdout
 
@@ -40,10 +40,10 @@ def test_a_sound_dataset_holds(folder: Path) -> None:
 def test_what_does_not_hold_is_named(folder: Path) -> None:
     index = pq.read_table(folder / "index.parquet")
     pq.write_table(index.slice(1), folder / "index.parquet")
-    with pytest.raises(UserError, match="and the shards disagree at sample outliers-000000.tar: 00000000"):
+    with pytest.raises(UserError, match="and the shards disagree at sample outliers-boundary-000000.tar: 00000000"):
         sharing.verify(folder)
-    pq.write_table(index.slice(0, 119), folder / "index.parquet")
-    with pytest.raises(UserError, match="disagree at sample outliers-000002.tar: 00000119"):
+    pq.write_table(index.slice(0, 299), folder / "index.parquet")
+    with pytest.raises(UserError, match=f"disagree at sample {index['shard'][299]}: 00000299"):
         sharing.verify(folder)
     pq.write_table(index, folder / "index.parquet")
     methods = json.loads((folder / "dataset.json").read_text())["methods"]
@@ -71,7 +71,7 @@ def test_merged_datasets_hold_every_sample_of_their_parts(project: Path, tmp_pat
     decoder = {"kind": "separation", "method": None, "reference": "id"}
     assert [row for row in own if decoder.items() <= row.items()] == [own[0], own[0]]  # said by both, kept once
     assert about["audit"] == own[:1] + [row for row in own if row != own[0]]
-    assert [shard["samples"] for shard in about["shards"]] == [70] * 12
+    assert [shard["samples"] for shard in about["shards"]] == [60] * 14
     from pipeline.artifacts import outliers
 
     def images(folder: Path) -> list[bytes]:
@@ -93,7 +93,9 @@ def test_datasets_of_no_method_merge(project: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         folder = tmp_path / name
         folder.mkdir()
-        packing.pack(folder, "outliers", [], 10, 5).document(folder, about | {"audit": [], "quality": {}})
+        packing.pack(folder, "outliers", [], 10, 5, "its fingerprint").document(
+            folder, about | {"audit": [], "quality": {}}
+        )
     assert sharing.merge([tmp_path / "one", tmp_path / "other"], tmp_path / "all", per_shard=5)["methods"] == {}
     assert sharing.verify(tmp_path / "all")["shards"] == []
 
@@ -146,7 +148,7 @@ def test_what_is_pushed_can_be_pulled(folder: Path, hub: Path, tmp_path: Path) -
 
 def test_a_damaged_download_leaves_nothing(folder: Path, hub: Path, tmp_path: Path) -> None:
     sharing.push(folder, "me/outliers")
-    (hub / "outliers-000001.tar").write_bytes(b"something else")
+    (hub / "outliers-boundary-000001.tar").write_bytes(b"something else")
     with pytest.raises(UserError, match="sha256"):
         sharing.pull("me/outliers", COMMIT, tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists() and not (tmp_path / ".pulled.partial").exists()

@@ -189,10 +189,10 @@ def save_dataset(folder: Path) -> None:
         "method": "noise", "label": -1, "parent_a": 0, "parent_b": 1, "strength": 0.5, "source": "", "candidate": 0,
         "distance": 0.5, "confidence": 0.5, "seed": 0,
     }  # fmt: skip
-    sample = encode_sample(np.zeros((1, 8, 8), np.uint8), np.zeros((4, 2, 2), np.float16), fields)
+    sample = encode_sample(np.zeros((1, 8, 8), np.uint8), np.zeros((4, 2, 2), np.float16), fields, "a mark")
     about = {
         "schema_version": SCHEMA_VERSION, "name": "outliers", "licence": "other",
-        "shards": outliers.pack(folder, "outliers", 1, lambda _: sample, 5),
+        "shards": outliers.pack(folder, "outliers", {"noise": 1}, lambda _, i: sample, 5),
         "methods": {"noise": {"packed": 1, "candidates": 1, "rejected": {}}},
         "id": {"classes": ["a", "b"], "count": 2, "shape": [1, 8, 8]},
     }  # fmt: skip

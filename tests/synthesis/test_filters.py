@@ -3,6 +3,8 @@ import torch
 from pipeline.settings.shards import FILTERS
 from pipeline.synthesis import filters
 
+FLAGS = {"finite": True, "unsafe": False}
+
 
 def evidence(**values: list[float]) -> filters.Evidence:
     n = len(next(iter(values.values())))
@@ -15,9 +17,10 @@ def evidence(**values: list[float]) -> filters.Evidence:
         "saturation": [0.1] * n,
     }
     tensors = {
-        name: torch.tensor(row, dtype=torch.float64) for name, row in (base | values).items() if name != "finite"
+        name: torch.tensor(row, dtype=torch.float64) for name, row in (base | values).items() if name not in FLAGS
     }
-    return filters.Evidence(finite=torch.tensor(values.get("finite", [True] * n), dtype=torch.bool), **tensors)
+    flags = {name: torch.tensor(values.get(name, [usual] * n), dtype=torch.bool) for name, usual in FLAGS.items()}
+    return filters.Evidence(**tensors, **flags)
 
 
 LIMITS = filters.Thresholds(

@@ -65,11 +65,11 @@ def test_a_dimension_that_id_images_do_not_use_gives_finite_distances(judge: jud
 def judged(confidence: list[float], reasons: list[str]) -> judging.Judged:
     n = len(reasons)
     one = torch.ones(n)
-    evidence = filters.Evidence(one, one, one, torch.tensor(confidence), one, one, one.bool())
+    evidence = filters.Evidence(one, one, one, torch.tensor(confidence), one, one, one.bool(), ~one.bool())
     parents, source = torch.zeros(n, 2, dtype=torch.int64), torch.arange(n) - 1
     images = Images(torch.zeros(n, 1, 2, 2), torch.zeros(n, 1, 1, 1), parents, one, source)
     keys = ["first", "second", "third", "fourth"]
-    return judging.Judged("mixup", "its meaning", images, evidence, -one.long(), reasons, keys, 7)
+    return judging.Judged("mixup", "its meaning", None, images, evidence, -one.long(), reasons, keys, 7)
 
 
 def test_the_first_accepted_are_chosen_and_too_few_are_an_error() -> None:
