@@ -76,6 +76,30 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
+@pytest.fixture
+def repository(project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project as a git repository, as a clone is."""
+    folder = Path(shutil.copytree(project, tmp_path / "repository", symlinks=True))
+    for name in (".gitignore", ".dvc/.gitignore", "data/.gitignore", "metrics/.gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "config", "user.name", "somebody"],
+        ["git", "config", "user.email", "somebody@example.org"],
+        ["dvc", "config", "core.no_scm", "false"],
+    ):
+        assert run(command, folder).returncode == 0, command
+    commit(folder, "a finished run")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that git does not ignore."""
+    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--message", message]):
+        done = run(command, folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The stages that `dvc repro` ran, but for the first one, which always runs."""
     names = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]

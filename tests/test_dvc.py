@@ -102,7 +102,8 @@ def test_artifacts_are_outputs_of_stages() -> None:
     everything = {out for stage in STAGES for out in outs(stage)}
     made = everything | {f"data/models/recipes/{recipe}" for recipe in params["recipes"]}
     artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
-    assert set(artifacts) == {"outliers", "controls", "classifier"}
+    assert set(artifacts) == {"outliers", "controls", "classifier", "classifiers"}
+    assert all(about["labels"] and about["meta"] for about in artifacts.values())
     assert {about["path"].replace("${shipped}", params["shipped"]) for about in artifacts.values()} <= made
 
 

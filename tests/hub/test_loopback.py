@@ -1,6 +1,5 @@
 """Datasets travel for real: over HTTP from a server on the loopback address, and by a DVC remote that is a folder."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import commit, run
 from tests.hub.server import hub
 from tests.hub.test_datasets import COMMIT
 
@@ -50,29 +49,20 @@ def test_damage_on_the_way_and_a_commit_that_is_not_there_leave_nothing(publishe
     assert not (tmp_path / "pulled").exists()
 
 
-def test_dvc_gives_the_outliers_by_their_name(project: Path, tmp_path: Path) -> None:
+def test_dvc_gives_the_outliers_by_their_name(repository: Path, tmp_path: Path) -> None:
     """`dvc push` to a remote, then `dvc artifacts get` by somebody who has nothing but the repository's address."""
-    source, remote = Path(shutil.copytree(project, tmp_path / "repository", symlinks=True)), tmp_path / "remote"
-    for command in (
-        ["git", "init", "--quiet"],
-        ["git", "config", "user.name", "somebody"],
-        ["git", "config", "user.email", "somebody@example.org"],
-        ["dvc", "config", "core.no_scm", "false"],
-        ["dvc", "remote", "add", "--default", "shelf", str(remote)],
-        ["dvc", "push", "--quiet", "shards"],
-        ["git", "add", "--all"],
-        ["git", "commit", "--quiet", "--message", "outliers"],
-        ["gto", "register", "outliers", "--version", "v1.0.0"],
-    ):
-        done = run(command, source)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    sent = [["dvc", "remote", "add", "--default", "shelf", str(tmp_path / "remote")], ["dvc", "push", "shards"]]
+    assert all(run(command, repository).returncode == 0 for command in sent)
+    commit(repository, "where the outliers are")
+    released = run(["gto", "register", "outliers", "--version", "v1.0.0"], repository)
+    assert released.returncode == 0, released.stdout + released.stderr
+    shutil.rmtree(repository / ".dvc/cache")
     consumer = tmp_path / "consumer"
     consumer.mkdir()
     for name, options in (("latest", []), ("pinned", ["--rev", "v1.0.0"])):
-        got = run(["dvc", "artifacts", "get", f"file://{source}", "outliers", "--out", name, *options], consumer)
+        got = run(["dvc", "artifacts", "get", f"file://{repository}", "outliers", "--out", name, *options], consumer)
         assert got.returncode == 0, got.stdout + got.stderr
-        sums = {path.name: path.read_bytes() for path in (consumer / name).iterdir()}
-        assert sums == {path.name: path.read_bytes() for path in (project / "data/outliers").iterdir()}
-    verified = run([sys.executable, "-m", "pipeline", "outliers", "verify", str(consumer / "latest")], project)
+        sent_files = {path.name: path.read_bytes() for path in (repository / "data/outliers").iterdir()}
+        assert {path.name: path.read_bytes() for path in (consumer / name).iterdir()} == sent_files
+    verified = run([sys.executable, "-m", "pipeline", "outliers", "verify", str(consumer / "latest")], repository)
     assert verified.returncode == 0 and "hold" in verified.stdout
-    assert json.loads((consumer / "latest/dataset.json").read_text())["name"] == "outliers"
