@@ -21,6 +21,7 @@ from pipeline.artifacts import dataset_json, images
 from pipeline.artifacts.pictures import COLUMNS, contact_sheet
 from pipeline.evaluation import alarms
 from pipeline.reporting import figures, tables
+from pipeline.reporting.headline import headline
 from pipeline.reporting.results import REFERENCE, Results, compared, costs, held_out_tables, named_tables
 from pipeline.reporting.tables import Found
 from pipeline.runtime.console import log
@@ -120,7 +121,10 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         name: [inline(path.read_bytes()) for folder in results.folders if (path := folder / f"{name}.png").is_file()]
         for name in ("contact-sheet", "latent-map", "class-grid")
     }
+    compared_with_reference = tables.results(results.summary, results.detector, results.differences, REFERENCE)
+    ours = next(row for row in compared_with_reference if row["recipe"] == results.recipe)
     return environment.get_template("page.html.j2").render(
+        headline=headline(ours, results.detector, REFERENCE, results.held_out.get(results.recipe)),
         style=(files("pipeline") / "reporting/style.css").read_text(encoding="utf-8"),
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
+from ruamel.yaml import YAML
 
 from pipeline.artifacts import outputs
 from pipeline.artifacts.outputs import OutputFile
@@ -20,6 +21,7 @@ from pipeline.evaluation.alarms import of_results
 from pipeline.evaluation.curves import curves
 from pipeline.evaluation.scoring import Options, score_model
 from pipeline.evaluation.statistics import differences
+from pipeline.presets import compose
 from pipeline.runtime.console import log, track
 from pipeline.runtime.destination import Kind, destination, others
 from pipeline.runtime.errors import UserError
@@ -188,6 +190,11 @@ def log_results(summary: dict[str, Any], detectors: list[str]) -> None:
             ) or "no OOD test set; name some under prepare.folder.near and prepare.folder.far"))  # fmt: skip
 
 
+def outside() -> ScoreSettings:
+    """The settings outside a project: those of the preset `digits`."""
+    return ScoreSettings.model_validate(YAML(typ="safe").load(compose("digits"))["score"])
+
+
 def score_external(folder: Path, target: Path, names: list[str] | None, force: bool) -> None:
     """Score somebody's outputs, see artifacts/outputs.py for their form.
 
@@ -201,7 +208,7 @@ def score_external(folder: Path, target: Path, names: list[str] | None, force: b
         UserError: `target` is not free, or the outputs cannot be scored.
     """
     place = destination(target, TABLES, [folder], force)
-    settings = params.read("score", ScoreSettings)
+    settings = params.read("score", ScoreSettings) if params.PARAMS.is_file() else outside()
     if names is not None:
         settings = settings.model_copy(update={"detectors": {name: settings.detectors.get(name, {}) for name in names}})
     with place.writing() as tables:
