@@ -143,6 +143,8 @@ def main() -> None:
     expected, collection = collect(settings, seed)
     for note in collection.notes:
         log(f"prepare: {note}")
+    own = settings.folder if settings.benchmark == "folder" else None
+    kept_aside = splits(collection.classes, own.hold_out, seed) if own and own.hold_out else []  # a name may be wrong
     with atomic_write(IMAGES) as target:
         about, statistics = write_sets(target, expected, collection)
         audit(about, statistics, expected, collection.ood)
@@ -153,8 +155,6 @@ def main() -> None:
             "channels": expected.channels, "sets": about,
         }  # fmt: skip
         write_json(target / "manifest.json", manifest)
-        own = settings.folder if settings.benchmark == "folder" else None
-        kept_aside = splits(collection.classes, own.hold_out, seed) if own and own.hold_out else []
         if own and own.hold_out and not kept_aside:
             log(f"warning: hold_out: {len(collection.classes)} classes are too few to keep some aside; none is")
         write_json(target / "hold_out.json", kept_aside)

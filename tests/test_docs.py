@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -53,6 +54,19 @@ def test_outputs_written_by_pandas_are_scored(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "pipeline", *command[1:]], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "mine-metrics/headline.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_says_unknown_of_what_was_never_shown() -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "docs/photos-to-unknown.ipynb", as_version=4)
+    check = "[(row['path'].split('/')[0], row['verdict']) for row in found]"
+    notebook.cells.append(nbformat.v4.new_code_cell(check))
+    nbclient.NotebookClient(notebook, timeout=600).execute()
+    verdicts = literal_eval(notebook.cells[-1].outputs[0].data["text/plain"])
+    unknown = [kind for kind, verdict in verdicts if verdict == "unknown"]
+    assert unknown.count("others") > 0.5 * sum(kind == "others" for kind, _ in verdicts)
+    assert unknown.count("photos") < 0.3 * sum(kind == "photos" for kind, _ in verdicts)
 
 
 def test_the_site_is_whole(tmp_path: Path) -> None:
