@@ -38,7 +38,10 @@ def check_dataset(folder: Path) -> None:
                 assert key.isdigit() and member.mtime == 0
                 members.setdefault(key, set()).add(extension)
                 if extension == "png":
-                    assert list(Image.open(io.BytesIO(content)).size) == about["id"]["shape"][1:]
+                    image = Image.open(io.BytesIO(content))
+                    assert list(image.size) == about["id"]["shape"][1:]
+                    assert about["fingerprint"] in image.info["XML:com.adobe.xmp"]
+                    assert "digitalsourcetype/" in image.info["XML:com.adobe.xmp"]  # the demo has no image as found
                 elif extension == "latent.npy":
                     latent = np.load(io.BytesIO(content), allow_pickle=False)
                     assert latent.dtype == np.float16 and np.isfinite(latent).all()
@@ -59,6 +62,8 @@ def check_dataset(folder: Path) -> None:
     assert sum(1 for _ in wds.WebDataset(urls, shardshuffle=False).decode("pil")) == len(index)
     with tempfile.TemporaryDirectory() as cache:
         assert len(load_dataset("webdataset", data_files=urls, split="train", cache_dir=cache)) == len(index)
+    for file in json.loads((folder / "croissant.json").read_text())["distribution"]:
+        assert "contentUrl" not in file or digest(folder / file["contentUrl"]) == file["sha256"], file
     assert (folder / "README.md").read_text().startswith("---\n")
     assert Image.open(folder / "contact-sheet.png").width > 500
     print(f"{folder}: {dict(packed)}, rejected {len(rejected)}, {len(urls)} shards")

@@ -11,6 +11,7 @@ import typer
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 from typer.cli import get_docs_for_click
 
@@ -38,9 +39,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """In the site, what lies beside docs/ lies in it."""
-    return markdown.replace("](../", "](") if "](../" in markdown else markdown
+    return markdown if "/" in page.file.src_uri else markdown.replace("](../", "](")
 
 
 def settings() -> str:

@@ -35,6 +35,8 @@ PACKAGES = (
     "scikit-learn", "pyarrow", "dvc",
 )  # fmt: skip
 
+SUMMARIES = {"held-out-detectors": "By detector", "held-out-classes": "By class"}  # of tables that are folded up
+
 
 def hardest(scores: pd.DataFrame, recipe: str, detector: str, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """The test images a recipe is most mistaken on, over its seeds: title, and rows of set and key.
@@ -130,7 +132,7 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
         against={name: rows for name in detectors if (rows := compared(results, name))},
         held_out=results.held_out,
-        unseen=[(one.title, one.frame) for one in held_out_tables(results)],
+        unseen=[(SUMMARIES.get(one.name), one.title, one.frame) for one in held_out_tables(results)],
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),
         told={name: alarms.strongest_statistic(found) for name, found in results.statistics.items()},
         warnings=results.warnings(),

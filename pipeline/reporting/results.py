@@ -141,6 +141,8 @@ def held_out_tables(results: Results) -> Iterator[Table]:
     """What the classes say that were kept aside: of every recipe, and by class of the recipe to look at."""
     if results.held_out:
         yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(results.held_out))
+        title = tables.HELD_OUT_DETECTORS.format(REFERENCE)
+        yield Table("held-out-detectors", title, tables.held_out_detectors(results.held_out))
         if (own := results.held_out.get(results.recipe)) is not None:
             title = tables.HELD_OUT_CLASSES.format(results.recipe)
             yield Table("held-out-classes", title, tables.held_out_classes(own))

@@ -19,6 +19,11 @@ HELD_OUT = (
     "standard deviation over splits in %. Noticed: their images that are called unknown, where the share of known "
     "images beside it is. All are of one source: no camera and no sharpness tells them apart."
 )
+HELD_OUT_DETECTORS = (
+    "Classes that were never shown: AUROC by detector, mean and standard deviation over splits in %. (+) and (-): "
+    "better and worse than {} at 5 %, by Student's t over the splits' differences, of all comparisons in this table "
+    "(Holm)."
+)
 HELD_OUT_CLASSES = "Share of the images of each class that {} notices where it was never shown the class, in %."
 Summary = Mapping[str, Any]
 Found = dict[str, Any]  # value: {mean, std}; difference: delta, low, high, p, verdict; either may be None
@@ -207,6 +212,27 @@ def held_out_frame(held_out: Summary) -> pd.DataFrame:
         shares = {"noticed": _spread(own["noticed"]), "known called unknown": _spread(own["false_alarms"])}
         rows.append({"recipe": recipe, "ID accuracy": _spread(own["id_accuracy"])} | shares | metrics)
     return pd.DataFrame(rows)
+
+
+def held_out_detectors(held_out: Summary) -> pd.DataFrame:
+    """Near AUROC, one row per recipe and one column per detector, marked where it differs from the reference's."""
+    keys = [(recipe, name) for recipe, own in held_out.items() for name in own["differences"]]
+    p_values = holm(np.array([held_out[recipe]["differences"][name]["p"] for recipe, name in keys]))
+    adjusted, marks = dict(zip(keys, p_values, strict=True)), {"better": " (+)", "worse": " (-)"}
+
+    def cell(recipe: str, name: str) -> str:
+        own = held_out[recipe]
+        found = own["differences"].get(name)
+        said = verdict(found["delta"], adjusted[recipe, name], "auroc") if found else ""
+        return _spread(own["detectors"][name]["near"]["auroc"]) + marks.get(said, "")
+
+    return pd.DataFrame(
+        [
+            {"recipe": recipe}
+            | {name: cell(recipe, name) for name, roles in own["detectors"].items() if "near" in roles}
+            for recipe, own in held_out.items()
+        ]
+    )
 
 
 def held_out_classes(own: Found) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from pipeline.evaluation.held_out import in_words, summarise
@@ -64,3 +65,32 @@ def test_every_number_is_over_splits_of_means_over_seeds() -> None:
     assert set(found["classes"]) == {f"c{split}{i}" for split in range(3) for i in range(2)}
     assert {own["images"] for own in found["classes"].values()} == {10}
     assert "over 3 splits" in in_words(found)
+
+
+def test_differences_are_paired_by_split_and_those_of_a_t_test() -> None:
+    one = frame()
+    other = one.assign(recipe="mine", own=one["own"] + 0.5 * (one["role"] == "near"))
+    scores = pd.concat([one, other])
+    found = summarise(scores)
+    assert found["baseline"]["differences"] == {}
+    areas = {
+        (recipe, split): np.mean(
+            [
+                100 * roc_auc_score(rows.role == "near", rows.own)
+                for _, rows in own[own.set.isin(["test", "held-out"])].groupby("seed")
+            ]
+        )
+        for (recipe, split), own in scores.groupby(["recipe", "split"])
+    }
+    before, after = ([areas[recipe, split] for split in range(3)] for recipe in ("baseline", "mine"))
+    tested = stats.ttest_rel(after, before)
+    difference = found["mine"]["differences"]["own"]
+    assert difference["delta"] == pytest.approx(np.mean(after) - np.mean(before), abs=1e-3)
+    assert difference["p"] == pytest.approx(tested.pvalue, rel=1e-4)
+    low, high = tested.confidence_interval(0.95)
+    assert (difference["low"], difference["high"]) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+
+
+def test_a_single_split_says_nothing_of_differences() -> None:
+    one = frame().query("split == 0")
+    assert summarise(pd.concat([one, one.assign(recipe="mine")]))["mine"]["differences"] == {}
