@@ -1,7 +1,7 @@
 """Get the autoencoder: Stable Diffusion's, a small one, or none.
 
 Reads: data/images/{train,val}.parquet.
-Writes: data/models/autoencoder (config.json, safetensors).
+Writes: data/models/autoencoder (config.json, safetensors; origin.json of one that others trained).
 Why: outliers live in its latent space; one trained on the ID images does where nothing can be downloaded.
 """
 
@@ -13,13 +13,14 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from pipeline.artifacts import images, models
+from pipeline.artifacts.provenance import provenance
 from pipeline.artifacts.revisions import check_revision
 from pipeline.runtime.console import log
-from pipeline.runtime.files import atomic_write
+from pipeline.runtime.files import atomic_write, write_json
 from pipeline.runtime.layout import IMAGES, MODELS
 from pipeline.runtime.processes import pick_device
 from pipeline.settings import params
-from pipeline.settings.autoencoder import AutoencoderSettings
+from pipeline.settings.autoencoder import MADE_HERE, AutoencoderSettings
 from pipeline.settings.encode import InferenceSettings
 from pipeline.synthesis import autoencoder as space
 from pipeline.training.loop import fit
@@ -74,4 +75,6 @@ def main() -> None:
         model = models.load(space.AnyAutoencoder, settings.source, revision=settings.revision)
     with atomic_write(MODELS / "autoencoder") as folder:
         model.save_pretrained(folder)
+        if settings.source not in MADE_HERE:
+            write_json(folder / "origin.json", provenance(settings.source, settings.revision))
     log(f"autoencoder: {psnr(model, val_set.pixels, settings):.1f} dB on validation images")

@@ -22,16 +22,15 @@ from pipeline.artifacts.images import ImageFile, Picture
 from pipeline.artifacts.latents import Latents
 from pipeline.artifacts.packing import Packed
 from pipeline.artifacts.pictures import contact_sheet, map_of
-from pipeline.artifacts.provenance import chain, provenance
+from pipeline.artifacts.provenance import chain
 from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.classifier.networks import Classifier
 from pipeline.runtime.console import log, track
-from pipeline.runtime.files import atomic_write_together, sha256
+from pipeline.runtime.files import atomic_write_together, read_json, sha256
 from pipeline.runtime.layout import CANDIDATES, CONTROLS, IMAGES, LATENTS, MODELS, OUTLIERS
 from pipeline.runtime.processes import is_first, pick_device
 from pipeline.runtime.resumable import digest_of, hashes_of, ranges, resumable
 from pipeline.settings import params
-from pipeline.settings.autoencoder import MADE_HERE, AutoencoderSettings
 from pipeline.settings.encode import InferenceSettings
 from pipeline.settings.methods import Pools, base_of, corrections_of
 from pipeline.settings.shards import ShardsSettings
@@ -123,9 +122,8 @@ def generators_of(source: Source) -> dict[str, dict[str, Any]]:
         for name in ("autoencoder", "diffusion", "teacher")
         if (MODELS / name / "config.json").is_file()
     }
-    autoencoder = params.read("autoencoder", AutoencoderSettings)
-    if autoencoder.source not in MADE_HERE:
-        found["autoencoder"] |= provenance(autoencoder.source, autoencoder.revision)
+    if (origin := MODELS / "autoencoder/origin.json").is_file():
+        found["autoencoder"] |= read_json(origin)
     own = {name: method.provenance() for name, method in source.methods.items()}
     return found | {f"of {name}": about for name, about in own.items() if about}
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts.codec import encode_png
+from pipeline.presets import compose
 from pipeline.runtime.layout import CANDIDATES
 from pipeline.settings.benchmarks import record
 from pipeline.settings.methods import bases
@@ -74,6 +75,8 @@ def use_parquet(folder: dict[str, Any]) -> None:
     folder["id"] = {split: write_parquet(Path(f"{split}.parquet"), is_id=True) for split in folder["id"]}
     for role in ("near", "far", "val_near", "val_far"):
         folder[role] = {name: write_parquet(Path(f"{name}.parquet"), is_id=False) for name in folder[role]}
+    if folder["hold_out"]:
+        folder["hold_out"] = [{"near": ["class 1"], "val_near": []}]
 
 
 def cut_down(settings: dict[str, Any]) -> None:
@@ -118,13 +121,14 @@ def save_autoencoder(preset: str) -> None:
     tiny.save_pretrained("vae")
 
 
-@pytest.mark.parametrize("preset", ["cifar10", "imagenet200", "cifar10-lite", "oal", "label-mixup"])
+@pytest.mark.parametrize("preset", ["cifar10", "imagenet200", "cifar10-lite", "cifar6", "oal", "label-mixup"])
 def test_every_stage(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(app, ["preset", preset]).exit_code == 0
     settings = yaml.safe_load(Path("params.yaml").read_text())
     if settings["autoencoder"]["source"] != "pixels":
         save_autoencoder(preset)
+        Path("vae/README.md").write_text("---\nlicense: mit\n---\n# An autoencoder\n")
         settings["autoencoder"] |= {"source": "vae", "revision": None}
     if preset in SIDES:
         write_lists(tmp_path / "openood", preset)
@@ -138,4 +142,17 @@ def test_every_stage(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(summary) == list(settings["recipes"])
     assert Path("report/index.html").is_file()
     assert {path.stem for path in CANDIDATES.iterdir()} == set(bases(settings["methods"]))
+    about = json.loads(Path("data/controls/dataset.json").read_text())
+    made_here = settings["autoencoder"]["source"] == "pixels"
+    assert about["licences"]["generators"] == ({} if made_here else {"autoencoder": "mit"})
+    assert about["generators"]["autoencoder"].get("source") == (None if made_here else "vae")
+    assert set(json.loads(Path("metrics/hold_out.json").read_text())) == (set(summary) if preset == "cifar6" else set())
     assert "boundary-crossing" not in settings["methods"]
+
+
+def test_cifar6_has_the_five_splits_of_open_set_recognition() -> None:
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    known = [[0, 1, 2, 4, 5, 9], [0, 3, 5, 7, 8, 9], [0, 1, 5, 6, 7, 8], [3, 4, 5, 7, 8, 9], [0, 1, 2, 3, 7, 8]]
+    splits = yaml.safe_load(compose("cifar6"))["prepare"]["folder"]["hold_out"]
+    found = [[i for i, name in enumerate(names) if name not in own["near"] + own["val_near"]] for own in splits]
+    assert found == known and all(len(own["near"]) == len(own["val_near"]) == 2 for own in splits)

@@ -1,12 +1,14 @@
 """Where a model of others came from: its id, its commit, the checksums of its weights, its licence."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import ModelCard
 from yaml import YAMLError
 
+from pipeline.artifacts import models
+from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import sha256
 
 UNKNOWN = "unknown"
@@ -18,42 +20,30 @@ RESTRICTIONS = (
 )
 
 
-def provenance(source: str, revision: str | None, licence: str = UNKNOWN) -> dict[str, Any]:
-    """What a dataset.json says of a model that was downloaded.
+def provenance(
+    source: str, revision: str | None, weights: Sequence[str] = (), default: str = UNKNOWN
+) -> dict[str, Any]:
+    """What a dataset.json says of a model that was downloaded: source, revision, licence, and SHA-256 by file.
 
     Args:
-        source: a local folder, or the Hub id of a model that has been loaded: nothing is downloaded but its card.
+        source: a local folder, or the Hub id of a model that has been loaded.
         revision: the commit of a Hub id.
-        licence: where its card names none, or cannot be had.
+        weights: files of it to take the checksums of.
+        default: its licence where its card names none, or cannot be had.
 
-    Returns:
-        source, revision, licence and, by path, the SHA-256 of each file of weights.
+    Raises:
+        UserError: a file cannot be had.
     """
-    folder = _folder(source, revision)
-    weights = sorted(folder.rglob("*.safetensors"))
-    return {
-        "source": source,
-        "revision": revision,
-        "licence": _licence(folder / "README.md") or licence,
-        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in weights},
-    }
+    files = {name: sha256(models.file(source, revision, name)) for name in weights}
+    return {"source": source, "revision": revision, "licence": _licence(source, revision) or default, "files": files}
 
 
-def _folder(source: str, revision: str | None) -> Path:
-    if (local := Path(source)).is_dir():
-        return local
+def _licence(source: str, revision: str | None) -> str | None:
+    """What a model's card says."""
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=["README.md"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):  # no network: what loading it left is there
-        return Path(snapshot_download(source, revision=revision, local_files_only=True))
-
-
-def _licence(card: Path) -> str | None:
-    if not card.is_file():
-        return None
-    try:
-        return ModelCard.load(card).data.get("license")
-    except (ValueError, YAMLError):  # a card whose front matter is not YAML names none
+        card: Path = models.file(source, revision, "README.md")
+        return ModelCard.load(card).data.get("license") if card.is_file() else None
+    except (UserError, ValueError, YAMLError):  # no card, or one whose front matter is not YAML
         return None
 
 

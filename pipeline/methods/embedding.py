@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pipeline.synthesis.safety import SafetyChecker
     from pipeline.synthesis.stable_diffusion import StableDiffusion
 
+WEIGHTS = (  # what draws, of a Stable Diffusion pipeline
+    "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+)  # fmt: skip
 OWN_MODEL = "diffusion"  # the value of `generator` that stands for the model of the stage `diffusion`
 Generator = Callable[["Outliers", range], "Tensor"]  # outlier vectors and their indices -> latents
 
@@ -58,7 +62,7 @@ class Settings(NeighbourhoodSettings, MethodSettings):
 
         if not self.uses_stable_diffusion:
             return None
-        return provenance.provenance(self.generator, self.revision, provenance.RESTRICTED)
+        return provenance.provenance(self.generator, self.revision, WEIGHTS, provenance.RESTRICTED)
 
     def safety_checker(self) -> "SafetyChecker | None":
         """The pipeline's own, where it has one."""
