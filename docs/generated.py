@@ -81,8 +81,10 @@ def _section(kind: type[BaseModel], values: Any, comments: Comments, at: tuple[s
         yield f"| `{key}` | {_type(about.annotation)} | {f'`{shown}`' if value != '' else ''} | {comment} |"
     yield ""
     for key, about in fields.items():
-        for model in _models(about.annotation):
-            yield f"### {'.'.join((*at, key))}\n"
+        models = list(_models(about.annotation))
+        for model in models:
+            which = f": {_words(model)}" if len(models) > 1 else ""
+            yield f"### {'.'.join((*at, key))}{which}\n"
             own = (values or {}).get(key)
             yield from _section(model, own if isinstance(own, dict) else {}, comments, (*at, key))
 
