@@ -12,6 +12,7 @@ from pipeline.runtime.errors import UserError, one_line
 
 EIGHT_BITS = ("1", "CMYK", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr")  # modes of Pillow that become RGB
 STORED = (b"\x89PNG", b"\xff\xd8")  # how files begin that image sets take as they are, PNG and JPEG
+TEXTS = (b"iTXt", b"tEXt", b"zTXt")  # chunks of a PNG
 WITH_PREVIEWS = ("MPO", "HEIF")  # phones store further frames behind the photograph
 
 
@@ -66,6 +67,19 @@ def text_of(data: bytes, keyword: str) -> str | None:
     """The text under a keyword in an image that `decode` has read; None where there is none."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
         return image.info.get(keyword)
+
+
+def without_texts(data: bytes) -> bytes:
+    """The bytes of a PNG without its text chunks: what it shows, whatever is said of it. Others as they are."""
+    if not data.startswith(STORED[0]):
+        return data
+    kept, place = [data[:8]], 8  # behind the signature
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] not in TEXTS:
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
 
 
 def decode(data: bytes, name: str, convert: bool = False, upright: bool = False) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import methods
 from pipeline.artifacts import marks
-from pipeline.artifacts.codec import encode_png, text_of
+from pipeline.artifacts.codec import encode_png, text_of, without_texts
 from pipeline.hub import datasets as sharing
 from pipeline.runtime.errors import UserError
 
@@ -55,6 +55,13 @@ def test_a_mark_changes_no_pixel_and_the_same_image_has_the_same_bytes() -> None
     plain, found = (Image.open(io.BytesIO(data)) for data in (encode_png(RANDOM_PIXELS), marked))
     assert plain.tobytes() == found.tobytes()
     assert text_of(marked, marks.XMP) == MARK and text_of(encode_png(RANDOM_PIXELS), marks.XMP) is None
+
+
+def test_without_its_mark_a_png_is_that_which_was_never_marked() -> None:
+    plain = encode_png(RANDOM_PIXELS)
+    assert without_texts(encode_png(RANDOM_PIXELS, {marks.XMP: MARK})) == plain == without_texts(plain)
+    for other in (b"", b"no PNG", plain[:30], plain + b"x", plain[:33] + b"\xff" * 20):
+        assert without_texts(other) == other
 
 
 def test_what_is_marked_as_promised_passes_and_nothing_else() -> None:

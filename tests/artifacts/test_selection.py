@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from pipeline.artifacts import dataset_json, outliers
+from pipeline.artifacts.codec import decode, encode_png
+from pipeline.artifacts.marks import XMP
 from pipeline.artifacts.outliers import Sample
 from pipeline.artifacts.selection import Selection
 from pipeline.runtime.errors import UserError
@@ -94,6 +96,8 @@ def test_the_digest_is_of_the_selected_samples_alone(project: Path, tmp_path: Pa
     wanted = [sample for sample in samples if sample.fields["method"] == "boundary"]
     of_boundary = Selection([repacked(alone, wanted, folders[0])], {"boundary": 30}).digest()
     assert of_boundary == Selection(folders, {"boundary": 30}).digest()
+    marked = [replace(sample, image=encode_png(decode(sample.image, "own"), {XMP: "another"})) for sample in wanted]
+    assert Selection([repacked(tmp_path / "marked", marked, folders[0])], {"boundary": 30}).digest() == of_boundary
     changes = {
         "image": replace(wanted[3], image=wanted[4].image),
         "latent": replace(wanted[3], latent=wanted[4].latent),
