@@ -399,6 +399,15 @@ DATASETS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no methods": (lambda about: about.pop("methods"), "methods: Field required"),
     "methods of text": (lambda about: about.update(methods="all"), "methods: Input should be a valid dictionary"),
     "no ID set": (lambda about: about.pop("id"), "id: Field required"),
+    "fingerprint that is a list": (lambda about: about.update(fingerprint=[]), "fingerprint: Input should be a"),
+    "source type that is a number": (
+        lambda about: about["methods"]["noise"].update(source_type=5), "methods.noise.source_type: Input should be a",
+    ),
+    "merged from a number": (lambda about: about.update(merged=5), "merged: Input should be a valid list"),
+    "merged from a dataset without methods": (
+        lambda about: about.update(merged=[{"shards": [], "id": about["id"]}]), "merged.0.methods: Field required",
+    ),
+    "licences of text": (lambda about: about.update(licences="all"), "licences: Input should be a valid dictionary"),
     "shape of text": (lambda about: about["id"].update(shape="large"), "id.shape: Input should be a valid list"),
 }  # fmt: skip
 

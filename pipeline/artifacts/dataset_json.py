@@ -1,10 +1,10 @@
 """dataset.json: what an outlier dataset says of itself. Here are the keys that every reader relies on.
 
-Others are for people: `licence`, `latent`, `decoding`, `thresholds`, `generators`, `params`, `seed`, `quality`; a
-merged dataset has those of its parts under `merged`.
+Others are for people: `licence`, `latent`, `decoding`, `thresholds`, `generators`, `params`, `seed`, `quality`; those
+of a merged dataset stand in its parts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -27,9 +27,10 @@ class Shard(TypedDict):
 
 
 class Counts(TypedDict):
-    """What became of a method's candidates; `strength` says what the column means."""
+    """What became of a method's candidates; `strength` says what the column means, `source_type` see marks.py."""
 
     strength: NotRequired[str]
+    source_type: NotRequired[str | None]
     packed: int
     candidates: int
     rejected: dict[str, int]
@@ -38,6 +39,7 @@ class Counts(TypedDict):
 class Identity(TypedDict):
     """The ID set that the outliers belong to."""
 
+    benchmark: NotRequired[str]
     classes: list[str]
     count: int
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
@@ -73,13 +75,24 @@ class Diversity(TypedDict):
     duplicates: Annotated[int, Field(ge=0)]
 
 
+class Licences(TypedDict):
+    """The licences that come together: of the ID images, by generator, of the result."""
+
+    id: str
+    generators: dict[str, str]
+    result: str
+
+
 class About(TypedDict):
-    """The keys of dataset.json that every reader relies on."""
+    """The keys of dataset.json that every reader relies on; `merged` has those of the parts."""
 
     shards: list[Shard]
     methods: dict[str, Counts]
     id: Identity
     audit: NotRequired[list[Annotated[Separation | Diversity, Field(discriminator="kind")]]]
+    fingerprint: NotRequired[str]
+    licences: NotRequired[Licences]
+    merged: NotRequired[list["About"]]
 
 
 ABOUT = TypeAdapter(About)
@@ -103,6 +116,14 @@ def read(folder: Path) -> dict[str, Any]:
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}; get the file again") from None
     return about
+
+
+def origins(about: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The dataset.json of every dataset that was not merged: this one, or its parts."""
+    for part in about.get("merged", []):
+        yield from origins(part)
+    if "merged" not in about:
+        yield about
 
 
 def audit_rows(abouts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

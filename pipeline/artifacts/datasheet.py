@@ -6,6 +6,7 @@ After Gebru et al. 2021, "Datasheets for Datasets" (arXiv 1803.09010), and Crois
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.artifacts.dataset_json import origins
 from pipeline.artifacts.provenance import RESTRICTED, RESTRICTIONS
 
 PURPOSES = {
@@ -55,12 +56,12 @@ def collection(about: Mapping[str, Any]) -> str:
 
 
 def licences(about: Mapping[str, Any]) -> list[str]:
-    """The chain of licences, a sentence each; a merged dataset has those of all its parts."""
+    """The chain of licences, a sentence each; a merged dataset has those of all that it was merged from."""
     lines = []
-    for part in about.get("merged", []) or [about]:
-        if own := part.get("licences"):
+    for origin in origins(about):
+        if own := origin.get("licences"):
             lines.append(f"ID images: {own['id']}.")
-            lines += [f"{name[0].upper()}{name[1:]}: {licence}." for name, licence in own["generators"].items()]
+            lines += [f"{name[:1].upper()}{name[1:]}: {licence}." for name, licence in own["generators"].items()]
             if RESTRICTED in own["generators"].values():
                 lines.append(RESTRICTIONS)
     return [*dict.fromkeys(lines), f"This dataset: {about['licence']}."]

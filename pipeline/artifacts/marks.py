@@ -4,10 +4,11 @@ The packet names the method, its candidate and the dataset's fingerprint, so tha
 be traced. It is a function of them alone: equal images have equal bytes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from pipeline.artifacts.dataset_json import origins
 from pipeline.runtime.errors import UserError
 
 XMP = "XML:com.adobe.xmp"  # keyword of the iTXt chunk of a PNG (XMP specification, part 3, section 1.1.5)
@@ -31,14 +32,6 @@ def packet(method: str, candidate: int, fingerprint: str, source_type: str | Non
     named = {"Iptc4xmpExt:DigitalSourceType": SOURCE_TYPES + source_type} if source_type else {}
     named |= {"penumbra:Method": method, "penumbra:Candidate": str(candidate), "penumbra:Dataset": fingerprint}
     return PACKET.format(attributes="".join(f" {name}={quoteattr(value)}" for name, value in named.items()))
-
-
-def origins(about: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The dataset.json of every dataset that was not merged: this one, or its parts."""
-    for part in about.get("merged", []):
-        yield from origins(part)
-    if "merged" not in about:
-        yield about
 
 
 def fingerprints(about: Mapping[str, Any]) -> set[str]:

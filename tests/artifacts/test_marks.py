@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from pipeline import methods
-from pipeline.artifacts import marks
+from pipeline.artifacts import datasheet, marks
 from pipeline.artifacts.codec import encode_png, text_of, without_texts
+from pipeline.artifacts.provenance import RESTRICTED, RESTRICTIONS
 from pipeline.hub import datasets as sharing
 from pipeline.runtime.errors import UserError
 
@@ -83,6 +84,14 @@ def test_a_merged_dataset_has_the_marks_of_its_parts() -> None:
     assert marks.fingerprints(merged) == {"f", "g"}
     with pytest.raises(UserError, match="the mark of another image"):  # a mark of the other part
         marks.check("x", marks.packet("boundary", 7, "g", "trainedAlgorithmicMedia"), FIELDS, merged)
+
+
+def test_the_restrictions_of_a_generator_outlast_any_merging() -> None:
+    licences = {"id": "mit", "generators": {"of embedding": RESTRICTED}, "result": "other"}
+    about = {"licence": "other", "licences": licences}
+    twice = {"licence": "other", "merged": [{"licence": "other", "merged": [about]}]}
+    assert datasheet.licences(twice) == datasheet.licences(about)
+    assert datasheet.licences(twice)[:3] == ["ID images: mit.", f"Of embedding: {RESTRICTED}.", RESTRICTIONS]
 
 
 def test_every_packed_image_says_how_it_was_made(project: Path) -> None:
