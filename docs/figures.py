@@ -25,7 +25,7 @@ SHOWN = 14  # images of a method
 
 
 def crossing(inputs: Inputs, row: int) -> tuple[Tensor, Tensor]:
-    """An ID image on its way over the boundary: uint8 images of every step, and the teacher's probabilities."""
+    """An ID image on its way over the boundary: images of every step, in 0..1, and the teacher's probabilities."""
     latents, teacher = inputs.latents, inputs.teacher
     start, label, scale = latents.mean[row : row + 1], latents.labels[row : row + 1], latents.mean.std(dim=0)
 
@@ -38,8 +38,7 @@ def crossing(inputs: Inputs, row: int) -> tuple[Tensor, Tensor]:
         settings = Settings(count=1, sigma=0.0, step_size=0.1, max_steps=steps, extra_steps=steps, batch=1)
         return cross(start, label, scale, lambda vectors: teacher(images(vectors))[0].float(), settings)
 
-    with torch.enable_grad():
-        path = torch.cat([after(steps) for steps in STEPS]).detach()
+    path = torch.cat([after(steps) for steps in STEPS]).detach()
     with torch.no_grad():
         shown = images(path)
         return shown, teacher(shown)[0].softmax(dim=1)

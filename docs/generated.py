@@ -46,8 +46,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def settings() -> str:
     """Every key of params.yaml: its type from the settings, its value and comment from the preset `digits`."""
-    text, values = compose("digits"), yaml.safe_load(compose("digits"))
-    comments = dict(_comments(text))
+    text = compose("digits")
+    values, comments = yaml.safe_load(text), dict(_comments(text))
     parts = [
         "# Settings\n\nEvery section of `params.yaml`, with the values of the preset `digits`. `penumbra check` names "
         "every key that is unknown, missing or out of range, with its line.\n"

@@ -123,14 +123,13 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         name: [inline(path.read_bytes()) for folder in results.folders if (path := folder / f"{name}.png").is_file()]
         for name in ("contact-sheet", "latent-map", "class-grid")
     }
-    compared_with_reference = tables.results(results.summary, results.detector, results.differences, REFERENCE)
-    ours = next(row for row in compared_with_reference if row["recipe"] == results.recipe)
+    rows = {name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors}
+    ours = next(row for row in rows[results.detector] if row["recipe"] == results.recipe)
     return environment.get_template("page.html.j2").render(
         headline=headline(ours, results.detector, REFERENCE, results.held_out.get(results.recipe)),
         style=(files("pipeline") / "reporting/style.css").read_text(encoding="utf-8"),
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
-        tables={name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors},
-        against={name: rows for name in detectors if (rows := compared(results, name))},
+        tables=rows, against={name: found for name in detectors if (found := compared(results, name))},
         held_out=results.held_out,
         unseen=[(SUMMARIES.get(one.name), one.title, one.frame) for one in held_out_tables(results)],
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),

@@ -1,6 +1,5 @@
 """croissant.json: an outlier dataset as MLCommons Croissant, with the fields of its vocabulary of responsible AI."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.artifacts import datasheet
 from pipeline.artifacts.outliers import INDEX, REJECTED
-from pipeline.runtime.files import sha256
+from pipeline.runtime.files import sha256, write_json
 
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
 TYPES = {"string": "TEXT", "int64": "INTEGER", "float": "FLOAT"}  # of a column -> of `mlcroissant.DataType`
@@ -21,8 +20,11 @@ def write(folder: Path, about: Mapping[str, Any]) -> None:
     """
     import mlcroissant as mlc  # here, for it takes half a second to import
 
-    tables = [_file(mlc, path, "application/x-parquet", sha256(path)) for path in _tables(folder)]
-    shards = [_file(mlc, folder / shard["name"], "application/x-tar", shard["sha256"]) for shard in about["shards"]]
+    tables = [
+        _file(mlc, name, "application/x-parquet", sha256(folder / name))
+        for name in ("index.parquet", "rejected.parquet")
+    ]
+    shards = [_file(mlc, shard["name"], "application/x-tar", shard["sha256"]) for shard in about["shards"]]
     pngs = mlc.FileSet(
         id="pngs", name="pngs", contained_in=[shard.id for shard in shards], includes=["*.png"],
         encoding_formats=["image/png"],
@@ -39,18 +41,11 @@ def write(folder: Path, about: Mapping[str, Any]) -> None:
         record_sets=[*([_samples(mlc)] if shards else []), rejected],
         **_responsible_ai(about),
     )
-    text = json.dumps(metadata.to_json(), indent=1, ensure_ascii=False)
-    (folder / "croissant.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "croissant.json", metadata.to_json())
 
 
-def _tables(folder: Path) -> list[Path]:
-    return [folder / "index.parquet", folder / "rejected.parquet"]
-
-
-def _file(mlc: Any, path: Path, kind: str, digest: str) -> Any:
-    return mlc.FileObject(
-        id=path.name, name=path.name, content_url=path.name, encoding_formats=[kind], sha256=digest
-    )  # fmt: skip
+def _file(mlc: Any, name: str, kind: str, digest: str) -> Any:
+    return mlc.FileObject(id=name, name=name, content_url=name, encoding_formats=[kind], sha256=digest)
 
 
 def _columns(mlc: Any, table: str, schema: Any) -> list[Any]:

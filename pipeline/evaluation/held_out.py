@@ -78,11 +78,11 @@ def _spreads(by_split: dict[tuple[str, str], pd.DataFrame]) -> dict[str, Any]:
 
 def _differences(by_split: dict[Any, dict[tuple[str, str], pd.DataFrame]], recipe: str, reference: str) -> Any:
     """detector -> {delta, low, high, p} of near AUROC over the splits that both have; {} where there are not two."""
+    if recipe == reference or reference not in by_split:
+        return {}
     found = {}
-    for (detector, role), means in by_split[recipe].items():
-        if role != "near" or recipe == reference or reference not in by_split:
-            continue
-        values = (means["auroc"] - by_split[reference][detector, role]["auroc"]).dropna().to_numpy()
+    for detector, means in ((name, means) for (name, role), means in by_split[recipe].items() if role == "near"):
+        values = (means["auroc"] - by_split[reference][detector, "near"]["auroc"]).dropna().to_numpy()
         if len(values) > 1:
             delta, half = values.mean(), half_width(values, np.zeros(()))
             found[detector] = {

@@ -172,15 +172,12 @@ def _sum_methods(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _draw(folder: Path, samples: dict[str, list[Sample]]) -> None:
     """The contact sheet; none of datasets of no method."""
-    lines = [
-        {f"{method}, packed": np.stack([decode(sample.image, "sample") for sample in own[: ROWS * COLUMNS]])}
-        for method, own in samples.items()
-    ]
+    lines = []
+    for method, own in samples.items():
+        pixels = np.stack([decode(sample.image, "sample") for sample in own[: ROWS * COLUMNS]])
+        lines.append({f"{method}, packed": torch.from_numpy(pixels)})
     if lines:
-        contact_sheet(
-            folder / "contact-sheet.png",
-            [{name: torch.from_numpy(pixels) for name, pixels in line.items()} for line in lines],
-        )
+        contact_sheet(folder / "contact-sheet.png", lines)
 
 
 def push(folder: Path, repository: str) -> str:

@@ -1,6 +1,7 @@
 """Stable Diffusion's own safety checker: which images it would black out."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ SafetyChecker = Callable[[Tensor], Tensor]  # uint8 images (n, 3, h, w) -> bool 
 BATCH = 16  # images at once: a large vision transformer
 
 
+@cache  # a large model, which a method and its corrected pools share
 def load(source: str, revision: str | None) -> SafetyChecker | None:
     """The checker of a diffusers pipeline; None where it has none.
 
