@@ -2,6 +2,7 @@
 """Preset `photos` on small photographs: features once, a shipped sum of scores, classes kept aside, a page."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline import STAGES
 from pipeline.__main__ import _run, app
 from pipeline.artifacts import lite0, outliers
 from pipeline.artifacts.images import ImageFile
+from pipeline.presets import compose
 from tests.test_folder import photo, photos, place, write  # noqa: F401
 
 pytestmark = pytest.mark.skipif(find_spec(lite0.PACKAGE) is None, reason="penumbra[photos] is not installed")
@@ -98,6 +100,22 @@ def test_photographs_become_a_model_that_says_what_score_says(
     assert "train: 1 of 2 classifiers are taken over" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in Path("data/features").rglob("*.arrow")}
     assert {path.name for path in Path("data/hold_out/baseline").iterdir()} == {"s0-0", "s0-1", "s1-0", "s1-1"}
+
+
+def test_outliers_are_made_in_features_while_recipes_train(photos: Path, place: Path) -> None:
+    settings = cut_down(photos)
+    own = yaml.safe_load(compose("photos-ablations"))
+    settings["recipes"] = own["recipes"]
+    run(settings, "fingerprint", "prepare", "teacher", "shards", "features", "train", "hold_out")
+    told = json.loads(Path("metrics/hold_out.json").read_text())
+    assert set(told) == {"baseline", "plain", "mixture", "mixture-alone", "permuted", "hamiltonian"}
+    weights = {name: Path(f"data/models/recipes/{name}/s0/model.safetensors").read_bytes() for name in told}
+    assert len(set(weights.values())) == len(told)
+    curve = (Path("data/curves/hamiltonian/s0") / "outlier_exposure.tsv").read_text()
+    assert len(curve.splitlines()) > 2
+    shutil.rmtree("data/models/recipes")
+    run(settings, "train")
+    assert {name: Path(f"data/models/recipes/{name}/s0/model.safetensors").read_bytes() for name in told} == weights
 
 
 def test_real_unknown_photographs_are_trained_on_as_features(photos: Path, place: Path) -> None:

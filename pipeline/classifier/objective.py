@@ -10,6 +10,7 @@ from pipeline.classifier.exposure import EnergyRegularizationTerm, OutlierExposu
 from pipeline.classifier.micl import MiclTerm, PartnerBank
 from pipeline.classifier.networks import Classifier
 from pipeline.classifier.terms import Context, Step, Term
+from pipeline.classifier.virtual import VirtualOutliers
 from pipeline.settings.recipes import Terms
 from pipeline.training.loaders import Batch
 
@@ -34,16 +35,17 @@ class Objective(nn.Module):
         teacher: to distil from, on the student's device; needed for those terms alone.
         bank: outliers to pair ID features with; needed for MICL alone.
         class_weights: of the cross-entropy, float32 (C,); None for equal ones.
+        virtual: adds the outliers that the recipe makes while it trains.
     """
 
     class_weights: Tensor | None
 
     def __init__(
         self, terms: Terms, head: Any, teacher: Classifier | None = None, bank: PartnerBank | None = None,
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | None = None, virtual: VirtualOutliers | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.smoothing = terms.label_smoothing
+        self.smoothing, self.virtual = terms.label_smoothing, virtual
         self.register_buffer("class_weights", class_weights, persistent=False)
         # a method and a function, for modules would become this one's
         self.with_margin, self.teach = head.with_margin, (lambda images: teacher(images)) if teacher else None
@@ -61,6 +63,8 @@ class Objective(nn.Module):
         return {"objective": self} | {name: term for name, term in terms.items() if not isinstance(term, nn.Module)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if self.virtual is not None:
+            batch = self.virtual(model, batch)
         logits, features = model(batch.images)
         step = Step(batch, logits, features, self.teach)
         logits = step.logits[step.is_id]

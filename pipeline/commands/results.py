@@ -10,6 +10,9 @@ from pipeline.runtime.errors import UserError
 
 def tables(
     pages: Annotated[list[Path], typer.Argument(help="Markdown pages with `<!-- table NAME -->` ... `<!-- end -->`")],
+    run: Annotated[
+        str | None, typer.Option(help="fill the markers `<!-- table NAME run=RUN -->`, of a page about several runs")
+    ] = None,
 ) -> None:
     """Write the results' tables into pages, in place of those between their markers."""
     from pipeline.reporting.pages import fill
@@ -20,7 +23,7 @@ def tables(
     for page in pages:
         try:
             text = page.read_text(encoding="utf-8")
-            filled = fill(text, found)
+            filled = fill(text, found, run)
         except (OSError, ValueError) as error:
             raise UserError(f"{page}: cannot be read ({error}); name a Markdown page") from None
         except UserError as error:

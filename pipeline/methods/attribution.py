@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.artifacts.candidates import Candidates
-    from pipeline.classifier.networks import Classifier
 
 
 class Settings(MethodSettings):
@@ -46,47 +45,11 @@ class Settings(MethodSettings):
         return ("images", "teacher")
 
 
-def attribution(teacher: "Classifier", images: "Tensor", labels: "Tensor") -> "Tensor":
-    """The gradient of each image's own logit with respect to its values.
-
-    Args:
-        images: float32 in 0..1, (n, channels, h, w).
-        labels: int64 (n,).
-
-    Returns:
-        float32 (n, channels, h, w).
-    """
-    import torch
-
-    images = images.clone().requires_grad_()
-    logits = teacher(images)[0].float().gather(1, labels[:, None])
-    (gradient,) = torch.autograd.grad(logits.sum(), images)  # a sum: no image feels the others
-    return gradient
-
-
-def largest(values: "Tensor", share: float) -> "Tensor":
-    """A mask, bool as `values` (n, ...): the `share` of each row's values that are largest, at least one."""
-    flat = values.flatten(1)
-    kept = flat.topk(max(1, round(share * flat.shape[1])), dim=1).indices
-    return flat.new_zeros(flat.shape).bool().scatter(1, kept, True).view(values.shape)
-
-
-def moved(images: "Tensor", gradient: "Tensor", scale: "Tensor", settings: Settings) -> "Tensor":
-    """Images whose values of the largest gradient took a step along it, float (n, channels, h, w) in 0..1.
-
-    Args:
-        scale: standard deviation of ID pixels in 0..1, broadcast over the images.
-    """
-    mask = largest(gradient.abs(), settings.share)
-    masked = gradient * mask
-    length = (masked.square().flatten(1).sum(dim=1) / mask.flatten(1).sum(dim=1)).sqrt().view(-1, 1, 1, 1)
-    step = settings.step * scale * masked / length.clamp_min(1e-12)
-    return (images + step if settings.sign == "plus" else images - step).clamp(0, 1)
-
-
 def shuffled(images: "Tensor", gradient: "Tensor", share: float, random: "Sequence[np.random.Generator]") -> "Tensor":
     """Images whose pixels of the largest gradient, summed over channels, changed places among themselves."""
     import torch
+
+    from pipeline.classifier.attribution import largest
 
     mask = largest(gradient.abs().sum(dim=1), share).flatten(1)
     flat = images.flatten(2).clone()  # (n, channels, h * w)
@@ -101,6 +64,7 @@ def method(settings: Settings, inputs: Inputs) -> Draw:
     import torch
 
     from pipeline.artifacts.candidates import Candidates
+    from pipeline.classifier.attribution import attribution, moved
     from pipeline.synthesis import drawing, randomness
     from pipeline.training.batches import as_images
 
@@ -112,7 +76,7 @@ def method(settings: Settings, inputs: Inputs) -> Draw:
         images, labels = as_images(id_set.pixels[rows]).to(scale.device), id_set.labels[rows].to(scale.device)
         gradient = attribution(teacher, images, labels)
         if settings.mode == "gradient":
-            changed = moved(images, gradient, scale, settings)
+            changed = moved(images, gradient, scale, settings.share, settings.step, settings.sign)
         else:
             random = [randomness.generator(inputs.seed, "attribution", i) for i in indices]
             changed = shuffled(images, gradient, settings.share, random)

@@ -10,6 +10,7 @@ from pipeline.artifacts.selection import Selection
 from pipeline.classifier.fitting import Run, build_classifier, train_classifier
 from pipeline.classifier.networks import Classifier, Neck, folded, load_weights
 from pipeline.classifier.objective import Objective
+from pipeline.classifier.virtual import VirtualOutliers
 from pipeline.recipes.inputs import TrainingInputs, partner_bank, select, start_of
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.layout import MODELS
@@ -92,7 +93,9 @@ def train(one: Training, common: TrainingInputs, checkpoint: Path, callback: Cal
         load_weights(model, models.load(Classifier, start_of(one.seed)))
     teacher = common.teacher if recipe.needs_teacher else None
     bank = partner_bank(selection, common, recipe.micl) if recipe.micl and selection else None
-    objective = Objective(recipe, model.head, teacher, bank, data.class_weights()).to(pick_device())
+    share = settings.auxiliary_batch / settings.batch
+    virtual = VirtualOutliers(made, settings.steps, share) if (made := recipe.virtual_outliers) else None
+    objective = Objective(recipe, model.head, teacher, bank, data.class_weights(), virtual).to(pick_device())
     run = Run(f"{one.name} seed {one.seed}", one.seed, checkpoint, one.digest, callback)
     train_classifier(data.part(model), loaders, objective, settings, run)
     model.eval()

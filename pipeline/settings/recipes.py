@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from pipeline.settings.heads import HeadSettings, LinearSettings
 from pipeline.settings.section import Section, Share
+from pipeline.settings.virtual import VirtualSettings
 
 
 class OutlierExposure(Section):
@@ -63,10 +64,12 @@ class Micl(Section):
 
 
 class Terms(Section):
-    """The last layer, the cross-entropy's label smoothing (Szegedy et al. 2016), and the terms beside it."""
+    """The last layer, the cross-entropy's label smoothing (Szegedy et al. 2016), the terms beside it, and the outliers
+    that are made for these in every batch."""
 
     head: HeadSettings = LinearSettings(kind="linear")
     label_smoothing: Share = 0.0
+    virtual_outliers: VirtualSettings | None = None
     outlier_exposure: OutlierExposure | None = None
     energy_regularization: EnergyRegularization | None = None
     logit_distillation: LogitDistillation | None = None
@@ -114,6 +117,10 @@ class Recipe(Terms):
         """
         terms = ("outlier_exposure", "energy_regularization", "micl")
         used = [term for term in terms if getattr(self, term) is not None]
+        if self.virtual_outliers is not None:
+            if not self.shows_outliers:
+                return "virtual_outliers, and no term that sees them; add outlier_exposure or energy_regularization"
+            has_outliers = True
         if has_outliers and not used:
             return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"
         if used and not has_outliers:

@@ -168,6 +168,18 @@ def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
     yield from _unknown(("infer", "detectors"), own["infer"].detectors, list(IMAGE_DETECTORS))
 
 
+FEATURES_ALONE, IMAGES_ALONE = ("permuted", "hamiltonian"), ("attribution",)  # kinds of virtual outliers
+
+
+def _of_virtual_outliers(own: dict[str, Any]) -> Iterator[Problem]:
+    """Virtual outliers are made of what the recipes are trained on: images, or features of a frozen network."""
+    refused = IMAGES_ALONE if own["train"].on_features else FEATURES_ALONE
+    needed = "images; none with train.backbone: frozen" if own["train"].on_features else "train.backbone: frozen"
+    for name, recipe in own["recipes"].items():
+        if (virtual := recipe.virtual_outliers) is not None and virtual.kind in refused:
+            yield ("recipes", name, "virtual_outliers"), f"{virtual.kind} needs {needed}"
+
+
 def _of_features(own: dict[str, Any]) -> Iterator[Problem]:
     """What recipes on the features of a frozen network cannot have: another start, images, the teacher."""
     settings: TrainSettings = own["train"]
@@ -236,6 +248,7 @@ BETWEEN = {  # what has to hold between sections, and which those are
     _of_detectors: ("score", "infer"),
     _of_validation: ("prepare", "methods", "infer", "score"),
     _of_models: ("autoencoder", "teacher", "train", "methods", "sample"),
+    _of_virtual_outliers: ("train", "recipes"),
     _of_features: ("teacher", "train", "recipes", "infer"),
     _of_shipped_score: ("train",),
 }

@@ -13,6 +13,7 @@ from pipeline.classifier.fitting import Form, Run, build_classifier, collapse, l
 from pipeline.classifier.micl import PartnerBank
 from pipeline.classifier.networks import Classifier, accuracy, predict
 from pipeline.classifier.objective import Objective
+from pipeline.classifier.virtual import VirtualOutliers
 from pipeline.runtime.errors import UserError
 from pipeline.settings.recipes import Terms
 from pipeline.settings.training import TrainingSettings
@@ -28,6 +29,11 @@ EVERYTHING = {
     "feature_distillation": {"weight": 1.0},
     "micl": {"weight": 0.1, "estimator": "club", "fitting_steps": 2, "learning_rate": 1e-3},
 }
+ATTRIBUTED = {
+    "virtual_outliers": {"kind": "attribution", "share": 0.1, "step": [1.0, 0.1], "sign": "plus"},
+    "outlier_exposure": {"weight": 0.1, "temperature": 1.0},
+}
+MIXED = ATTRIBUTED | {"virtual_outliers": {"kind": "mixture", "ratio": [0.3, 0.7]}}
 
 
 AUGMENT = Shift(shift=1, flip=True)
@@ -85,7 +91,9 @@ class Toy:
             known.classes, (1, 16, 16), Preprocessing(16), lambda: self.loaders[0].statistics, self.loaders[0].some
         )
         self.model = build_classifier(self.settings, seed, terms.head.model_dump(), form)
-        self.objective = Objective(terms, self.model.head, teacher.requires_grad_(False), bank)
+        virtual = VirtualOutliers(made, self.settings.steps, 0.5) if (made := terms.virtual_outliers) else None
+        teacher.requires_grad_(False)
+        self.objective = Objective(terms, self.model.head, teacher, bank, virtual=virtual)
         self.rows: list[Row] = []
         self.run = Run("toy", seed, folder / "checkpoint", "identity", self.rows.append)
 
@@ -126,7 +134,9 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert same(models[0], models[1]) and not same(models[0], models[2])
 
 
-@pytest.mark.parametrize("recipe", [{}, EVERYTHING], ids=["plain", "every term"])
+@pytest.mark.parametrize(
+    "recipe", [{}, EVERYTHING, ATTRIBUTED, MIXED], ids=["plain", "every term", "attribution", "mixture"]
+)
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_killed_training_ends_with_the_same_weights(
     tmp_path: Path, recipe: dict[str, object], in_memory: bool

@@ -49,6 +49,15 @@ After.
     assert fill(expected, FOUND) == expected
 
 
+def test_tables_of_other_runs_are_left_alone() -> None:
+    page = "<!-- table costs run=one -->\nold\n<!-- end -->\n<!-- table costs run=two rows=baseline -->\n<!-- end -->\n"
+    found = fill(page, FOUND, "two")
+    assert found.startswith("<!-- table costs run=one -->\nold\n<!-- end -->\n") and found.count("98.5") == 1
+    for run in (None, "three"):
+        with pytest.raises(UserError, match=f"no `<!-- table NAME{f' run={run}' if run else ''} -->`"):
+            fill(page, FOUND, run)
+
+
 @pytest.mark.parametrize(
     ("page", "expected"),
     [

@@ -59,6 +59,10 @@ OWN = {
     "resize": 32, "size": 32, "channels": 3,
 }  # fmt: skip
 EXPOSURE = {"weight": 0.5, "temperature": 1.0}
+ATTRIBUTED = {
+    "virtual_outliers": {"kind": "attribution", "share": 0.1, "step": [1.0, 0.1], "sign": "plus"},
+    "outlier_exposure": EXPOSURE,
+}
 MICL = {"weight": 0.1, "estimator": "club", "fitting_steps": 1, "learning_rate": 0.1}
 
 
@@ -123,6 +127,18 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     ),
     "frozen, and the teacher": (
         lambda own: own["train"].update(FROZEN), ["recipes.distilled", "needs images"],
+    ),
+    "virtual outliers that no term uses": (
+        set_to("recipes", "baseline", {"virtual_outliers": {"kind": "mixture", "ratio": [0.3, 0.7]}}),
+        ["recipes.baseline.auxiliary", "no term that sees them"],
+    ),
+    "images made from features": (
+        lambda own: (own["train"].update(FROZEN), own["recipes"]["baseline"].update(ATTRIBUTED)),
+        ["recipes.baseline.virtual_outliers", "attribution needs images"],
+    ),
+    "features made from images": (
+        set_to("recipes", "baseline", {"virtual_outliers": {"kind": "permuted"}, "outlier_exposure": EXPOSURE}),
+        ["recipes.baseline.virtual_outliers", "permuted needs train.backbone: frozen"],
     ),
     "weights of no timm network": (
         set_to("train", "weights", "efficientnet-lite0"), ["train.weights", "for timm:NAME alone"],

@@ -67,6 +67,25 @@ def test_terms_and_auxiliary_images_go_together_or_are_refused(
         assert said is None
 
 
+@pytest.mark.parametrize("used", [(), ("micl",), ("outlier_exposure",), ("energy_regularization", "micl")])
+def test_virtual_outliers_need_a_term_that_sees_them(used: tuple[str, ...]) -> None:
+    content = {name: TERMS[name] for name in used} | {"virtual_outliers": {"kind": "permuted"}}
+    said = Recipe.model_validate(content).misfit(has_outliers=False, has_id_images=False, has_parents=True)
+    seen = set(used) & {"outlier_exposure", "energy_regularization"}
+    assert (said is None) == bool(seen) and (said is None or said.startswith("virtual_outliers, and no term"))
+
+
+@pytest.mark.parametrize("virtual", [
+    {"kind": "mixture", "ratio": [0.7, 0.3]}, {"kind": "mixture", "ratio": [0.5]},
+    {"kind": "mixture", "ratio": [0.0, 1.0]},
+    {"kind": "attribution", "share": 0.1, "step": [1.0], "sign": "plus"}, {"kind": "attribution", "share": 0.1},
+    {"kind": "nothing"},
+])  # fmt: skip
+def test_virtual_outliers_that_make_no_sense_are_refused(virtual: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="virtual_outliers"):
+        Recipe.model_validate({"virtual_outliers": virtual})
+
+
 @pytest.mark.parametrize(
     ("pairing", "vectors", "needed"),
     [

@@ -1,0 +1,103 @@
+"""Virtual outliers: made anew from the ID items of every batch, images or features of a frozen network.
+
+All that is random is drawn by PyTorch's generator, whose state a checkpoint keeps.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.classifier.attribution import attribution, moved
+from pipeline.classifier.hamiltonian import between_classes
+from pipeline.settings.virtual import (
+    AttributionSettings,
+    HamiltonianSettings,
+    MixtureSettings,
+    PermutedSettings,
+    VirtualSettings,
+)
+from pipeline.training.loaders import Batch
+
+OUTLIER = -1  # label
+
+
+def mixtures(items: Tensor, labels: Tensor, count: int, ratio: list[float]) -> Tensor:
+    """Pairs of different classes, one over the other; fewer than `count` where there are no more such pairs.
+
+    Args:
+        items: float (n, ...).
+        labels: int64 (n,).
+        count: of the mixtures.
+        ratio: bounds of the first one's share.
+    """
+    partner = torch.randperm(len(items)).to(items.device)
+    first = torch.nonzero(labels != labels[partner]).flatten()[:count]
+    share = torch.empty(len(first)).uniform_(*ratio).to(items.device).view(-1, *[1] * (items.ndim - 1))
+    return share * items[first] + (1 - share) * items[partner[first]]
+
+
+def permuted(features: Tensor, count: int) -> Tensor:
+    """Each value of `count` rows from a row of its own: the columns of features (n, d), each shuffled by itself."""
+    rows = torch.rand(features.shape).argsort(dim=0)[:count].to(features.device)
+    return features.gather(0, rows)
+
+
+def hamiltonian(model: Any, features: Tensor, labels: Tensor, count: int, settings: HamiltonianSettings) -> Tensor:
+    """Outliers between neighbouring classes, drawn on the sphere of the standardised features."""
+    neck = model.neck
+    standardised = (features - neck.mean) / neck.std
+    length = standardised.norm(dim=1).median()
+    drawn = between_classes(functional.normalize(standardised), labels, count, settings)
+    return neck.mean + neck.std * length * drawn
+
+
+class VirtualOutliers(nn.Module):
+    """Adds outliers to the batches of a training.
+
+    Args:
+        steps: of the training.
+        share: outliers per ID item.
+    """
+
+    done: Tensor
+
+    def __init__(self, settings: VirtualSettings, steps: int, share: float):
+        super().__init__()
+        self.settings, self.steps, self.share = settings, steps, share
+        self.register_buffer("done", torch.tensor(0))
+
+    @torch.no_grad()
+    def forward(self, model: nn.Module, batch: Batch) -> Batch:
+        """The batch with its virtual outliers at the end."""
+        is_id = batch.labels >= 0
+        items, labels = batch.images[is_id], batch.labels[is_id]
+        outliers = self._outliers(model, items, labels, max(1, round(self.share * len(items))))
+        self.done += 1
+        together = torch.cat([batch.images, outliers])
+        if together.ndim == 4:
+            together = together.contiguous(memory_format=torch.channels_last)
+        return Batch(together, torch.cat([batch.labels, labels.new_full((len(outliers),), OUTLIER)]))
+
+    def _outliers(self, model: Any, items: Tensor, labels: Tensor, count: int) -> Tensor:
+        match self.settings:
+            case MixtureSettings(ratio=ratio):
+                return mixtures(items, labels, count, ratio)
+            case PermutedSettings():
+                return permuted(items, count)
+            case AttributionSettings():
+                return self._attributed(model, items[:count], labels[:count])
+            case HamiltonianSettings():
+                return hamiltonian(model, items, labels, count, self.settings)
+
+    def _attributed(self, model: Any, images: Tensor, labels: Tensor) -> Tensor:
+        """The first images moved by the gradient of the network as it is."""
+        settings: Any = self.settings
+        first, last = settings.step
+        step = first + (last - first) * int(self.done) / max(1, self.steps - 1)
+        model.eval()
+        with torch.enable_grad():
+            gradient = attribution(model, images, labels)
+        model.train()
+        return moved(images, gradient, model.std, settings.share, step, settings.sign)
