@@ -226,13 +226,13 @@ def held_out_detectors(held_out: Summary) -> pd.DataFrame:
         said = verdict(found["delta"], adjusted[recipe, name], "auroc") if found else ""
         return _spread(own["detectors"][name]["near"]["auroc"]) + marks.get(said, "")
 
-    return pd.DataFrame(
-        [
-            {"recipe": recipe}
-            | {name: cell(recipe, name) for name, roles in own["detectors"].items() if "near" in roles}
-            for recipe, own in held_out.items()
-        ]
-    )
+    rows = []
+    for recipe, own in held_out.items():
+        near = {name: cell(recipe, name) for name, roles in own["detectors"].items() if "near" in roles}
+        chosen_by = own["detectors"]["own"].get("val-near")
+        validation = {"own, validation": _spread(chosen_by["auroc"])} if chosen_by else {}
+        rows.append({"recipe": recipe} | near | validation)
+    return pd.DataFrame(rows)
 
 
 def held_out_classes(own: Found) -> pd.DataFrame:

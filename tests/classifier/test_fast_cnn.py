@@ -47,3 +47,18 @@ def test_a_group_hands_on_what_it_is_given_at_the_start() -> None:
     convolution = FastCnn(3).groups[0][0]
     images = torch.rand(1, 24, 8, 8)
     torch.testing.assert_close(convolution(images)[:, :24], images)
+
+
+def test_shifts_learn_64_times_as_fast_and_scales_never() -> None:
+    torch.manual_seed(0)
+    network, images = FastCnn(3), torch.rand(8, 3, 12, 12)
+    norm = network.groups[2][5]
+    seen: list[torch.Tensor] = []
+    norm.register_full_backward_hook(lambda module, into, out: seen.append(out[0]))
+    before = norm.bias.detach().clone()
+    optimiser = torch.optim.SGD([weight for weight in network.parameters() if weight.requires_grad], 0.01)
+    network(images).square().sum().backward()
+    optimiser.step()
+    [slope] = seen
+    torch.testing.assert_close(norm.bias.detach(), before - 64 * 0.01 * slope.sum(dim=(0, 2, 3)))
+    assert norm.weight.grad is None and norm.weight.eq(1).all()
