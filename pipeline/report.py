@@ -124,14 +124,14 @@ def page(results: Results, note: str, drawn: dict[str, str]) -> str:
         for name in ("contact-sheet", "latent-map", "class-grid")
     }
     rows = {name: tables.results(results.summary, name, results.differences, REFERENCE) for name in detectors}
+    unseen = held_out_tables(results.held_out, results.recipe)
     ours = next(row for row in rows[results.detector] if row["recipe"] == results.recipe)
     return environment.get_template("page.html.j2").render(
         headline=headline(ours, results.detector, REFERENCE, results.held_out.get(results.recipe)),
         style=(files("pipeline") / "reporting/style.css").read_text(encoding="utf-8"),
         note=note, ours=results.recipe, reference=REFERENCE, choice=results.choice, recipes=list(results.summary),
         tables=rows, against={name: found for name in detectors if (found := compared(results, name))},
-        held_out=results.held_out,
-        unseen=[(SUMMARIES.get(one.name), one.title, one.frame) for one in held_out_tables(results)],
+        held_out=results.held_out, unseen=[(SUMMARIES.get(one.name), one.title, one.frame) for one in unseen],
         matched=results.matched, around=AROUND, sets=results.sets(results.detector),
         told={name: alarms.strongest_statistic(found) for name, found in results.statistics.items()},
         warnings=results.warnings(),

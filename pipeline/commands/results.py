@@ -16,10 +16,10 @@ def tables(
 ) -> None:
     """Write the results' tables into pages, in place of those between their markers."""
     from pipeline.reporting.pages import fill
-    from pipeline.reporting.results import Results, named_tables
+    from pipeline.reporting.results import at_hand
     from pipeline.runtime.files import atomic_write
 
-    found = list(named_tables(Results()))
+    found = list(at_hand())
     for page in pages:
         try:
             text = page.read_text(encoding="utf-8")

@@ -110,13 +110,20 @@ class Table(NamedTuple):
     frame: pd.DataFrame
 
 
+def at_hand() -> Iterator[Table]:
+    """Every table of the run in this checkout; of one that ran no further than `hold_out`, those of its classes."""
+    if (METRICS_DIR / "summary.json").is_file():
+        return named_tables(Results())
+    return held_out_tables(read_json(METRICS_DIR / "hold_out.json"), params.read("shipped", str))
+
+
 def named_tables(results: Results) -> Iterator[Table]:
     """Every table: of the chosen detector, of the models' own score, and of all detectors."""
     detectors = list(results.choice["validation_auroc"])
     shown = [name for name in dict.fromkeys((results.detector, "own")) if name in detectors]
     for name in shown:
         yield from _of_detector(results, name)
-    yield from held_out_tables(results)
+    yield from held_out_tables(results.held_out, results.recipe)
     for name, frame in results.matched.items():
         title = (
             f"{name}: AUROC in % at equal sharpness, each OOD image against the {AROUND} ID test images nearest to it "
@@ -137,14 +144,14 @@ def named_tables(results: Results) -> Iterator[Table]:
         yield Table("costs", "Cost of each stage, as last run in this checkout.", tables.costs_frame(spent))
 
 
-def held_out_tables(results: Results) -> Iterator[Table]:
+def held_out_tables(held_out: dict[str, Any], recipe: str) -> Iterator[Table]:
     """What the classes say that were kept aside: of every recipe, and by class of the recipe to look at."""
-    if results.held_out:
-        yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(results.held_out))
+    if held_out:
+        yield Table("held-out", tables.HELD_OUT, tables.held_out_frame(held_out))
         title = tables.HELD_OUT_DETECTORS.format(REFERENCE)
-        yield Table("held-out-detectors", title, tables.held_out_detectors(results.held_out))
-        if (own := results.held_out.get(results.recipe)) is not None:
-            title = tables.HELD_OUT_CLASSES.format(results.recipe)
+        yield Table("held-out-detectors", title, tables.held_out_detectors(held_out))
+        if (own := held_out.get(recipe)) is not None:
+            title = tables.HELD_OUT_CLASSES.format(recipe)
             yield Table("held-out-classes", title, tables.held_out_classes(own))
 
 
