@@ -33,10 +33,11 @@ class LogitDistillation(Section):
 
 
 class FeatureDistillation(Section):
-    """The teacher's features on ID images: squared error (Romero et al. 2015), or KL of their softmaxes (OAL)."""
+    """The teacher's features on ID images: squared error (Romero et al. 2015), the same of what is orthogonal to its
+    classes (`residual`, arXiv 2603.11269), or KL of their softmaxes (OAL)."""
 
     weight: PositiveFloat
-    loss: Literal["mse", "kl"] = "mse"
+    loss: Literal["mse", "residual", "kl"] = "mse"
 
 
 class Micl(Section):

@@ -1,5 +1,5 @@
 from types import SimpleNamespace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -10,12 +10,16 @@ from scipy.special import softmax
 
 from pipeline.classifier.distillation import FeatureDistillationTerm, logit_distillation
 from pipeline.classifier.terms import Context, Step
+from pipeline.runtime.errors import UserError
 from pipeline.settings.recipes import FeatureDistillation
 from pipeline.training.loaders import Batch
 
+Loss = Literal["mse", "residual", "kl"]
 
-def term(width: int, teacher_width: int, loss: Literal["mse", "kl"] = "mse") -> FeatureDistillationTerm:
-    teacher = SimpleNamespace(head=SimpleNamespace(weight=torch.zeros(3, teacher_width)))
+
+def term(width: int, teacher_width: int, loss: Loss = "mse") -> FeatureDistillationTerm:
+    weight = torch.randn(3, teacher_width, generator=torch.Generator().manual_seed(0))
+    teacher = SimpleNamespace(head=SimpleNamespace(weight=weight))
     return FeatureDistillationTerm(FeatureDistillation(weight=1.0, loss=loss), Context(width, teacher))
 
 
@@ -42,8 +46,8 @@ def test_logit_distillation_is_the_softened_kl(temperature: float, seed: int) ->
     )
 
 
-@pytest.mark.parametrize("loss", ["mse", "kl"])
-def test_features_cost_exactly_nothing_where_student_equals_teacher(loss: Literal["mse", "kl"]) -> None:
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_features_cost_exactly_nothing_where_student_equals_teacher(loss: Loss) -> None:
     features = torch.randn(8, 16)
     assert float(term(16, 16, loss)(step(features, features.clone()))) == 0.0
 
@@ -64,6 +68,23 @@ def test_feature_distillation_is_the_relative_squared_error_of_a_projection() ->
     projected = torch.stack([own.projector.weight @ row for row in features])
     expected = ((projected - seen) ** 2).mean() / (seen**2).mean()
     torch.testing.assert_close(own(step(features, seen)), expected)
+
+
+def test_the_residual_is_what_is_orthogonal_to_the_classes_of_the_teacher() -> None:
+    own, features, seen = term(6, 6, "residual"), torch.randn(10, 6), 5 * torch.randn(10, 6)
+    weight = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)).double().numpy()
+    outside = np.eye(6) - np.linalg.pinv(weight) @ weight
+    student, teacher = (part.double().numpy() @ outside for part in (features, seen))
+    expected = ((student - teacher) ** 2).mean() / (teacher**2).mean()
+    assert float(own(step(features, seen)).detach()) == pytest.approx(expected, rel=1e-4)
+    along = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 3)) @ weight).float()
+    found = own(step(features + along, seen - 7 * along)).detach()  # what tells classes apart is left alone
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
+def test_there_is_no_residual_where_classes_span_all_features() -> None:
+    with pytest.raises(UserError, match="residual of 3 features and 3 classes is nothing; take a teacher"):
+        term(4, 3, "residual")
 
 
 def test_the_projector_learns_a_linear_teacher_and_the_teacher_stays_as_it_is() -> None:
