@@ -6,6 +6,11 @@ from pipeline.classifier.terms import Context, Step
 from pipeline.settings.recipes import EnergyRegularization, OutlierExposure
 
 
+def _mean(values: Tensor) -> Tensor:
+    """The mean, or 0 of nothing: a batch of one class alone has no virtual outlier."""
+    return values.mean() if len(values) else values.sum()
+
+
 def outlier_exposure(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean cross-entropy from the uniform distribution to the softmax, H(U, p) = KL(U || p) + ln C.
 
@@ -13,12 +18,12 @@ def outlier_exposure(logits: Tensor, temperature: float = 1.0) -> Tensor:
     where all logits of an outlier are equal.
 
     Args:
-        logits: (n, C), n > 0.
+        logits: (n, C); 0 is returned for none.
         temperature: divides the logits. At a fixed weight the term of the same angles is 65 times larger with scale 30
             than with AdaCos' 3.1; a temperature near scale / 10 makes them alike.
     """
     scaled = logits / temperature
-    return (scaled.logsumexp(dim=1) - scaled.mean(dim=1)).mean()
+    return _mean(scaled.logsumexp(dim=1) - scaled.mean(dim=1))
 
 
 def energy_regularization(logits: Tensor, is_id: Tensor, margin_in: float, margin_out: float) -> Tensor:
@@ -28,13 +33,13 @@ def energy_regularization(logits: Tensor, is_id: Tensor, margin_in: float, margi
 
     Args:
         logits: (n, C).
-        is_id: bool (n,); some are, some are not.
+        is_id: bool (n,).
         margin_in: ID energies above it are pressed down, -25 in the paper; tells of the scale of the logits.
         margin_out: energies of outliers below it are pushed up, -7 in the paper.
     """
     energy = -logits.logsumexp(dim=1)
     too_high, too_low = (energy[is_id] - margin_in).relu(), (margin_out - energy[~is_id]).relu()
-    return too_high.square().mean() + too_low.square().mean()
+    return _mean(too_high.square()) + _mean(too_low.square())
 
 
 class OutlierExposureTerm:

@@ -24,18 +24,21 @@ OUTLIER = -1  # label
 
 
 def mixtures(items: Tensor, labels: Tensor, count: int, ratio: list[float]) -> Tensor:
-    """Pairs of different classes, one over the other; fewer than `count` where there are no more such pairs.
+    """Pairs of different classes, one over the other; none where all items are of one class.
 
     Args:
         items: float (n, ...).
         labels: int64 (n,).
-        count: of the mixtures.
+        count: of the mixtures, at most n.
         ratio: bounds of the first one's share.
     """
-    partner = torch.randperm(len(items)).to(items.device)
-    first = torch.nonzero(labels != labels[partner]).flatten()[:count]
+    first = torch.randperm(len(items))[:count].to(items.device)
+    others = labels[first][:, None] != labels
+    if not others.any():
+        return items[:0]
+    partner = torch.rand(others.shape).to(items.device).masked_fill(~others, -1).argmax(dim=1)
     share = torch.empty(len(first)).uniform_(*ratio).to(items.device).view(-1, *[1] * (items.ndim - 1))
-    return share * items[first] + (1 - share) * items[partner[first]]
+    return share * items[first] + (1 - share) * items[partner]
 
 
 def permuted(features: Tensor, count: int) -> Tensor:
