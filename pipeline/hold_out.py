@@ -175,5 +175,3 @@ def main() -> None:
         write_json(path, summary)
     for name, own in summary.items():
         log(f"hold_out: {name}: {held_out.in_words(own)}")
-    if not found:
-        log("hold_out: no class is kept aside; prepare.folder.hold_out asks for it")

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -245,7 +246,7 @@ KILLED = {  # stage: settings that make it slow, where its parts are, what it wr
         ["data/models/diffusion"],
     ),
     "sample": (
-        {"sample": {"mixup": toy_params()["sample"]["mixup"] | {"steps": 60, "batch": 16}}},
+        {"sample": {"mixup": toy_params()["sample"]["mixup"] | {"steps": 30, "batch": 16}}},
         "data/.candidates-mixup.parts/*/000001.*", ["data/candidates/mixup.arrow"],
     ),
     "train": (
@@ -280,6 +281,7 @@ def test_a_killed_stage_run_again_gives_the_same_bytes(
     process = subprocess.Popen([sys.executable, "-m", "pipeline", stage], cwd=killed, stdout=subprocess.DEVNULL)
     while not any(killed.glob(part)):
         assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
     process.kill()
     process.wait()
     assert not any((killed / output).exists() for output in outputs)

@@ -92,11 +92,11 @@ def atomic_write(target: Path) -> Iterator[Path]:
         raise
 
 
-def make_nothing(target: Path, why: str) -> None:
-    """The empty folder of a stage whose work nothing needs, and a line that says so."""
-    if is_first():
-        with atomic_write(target) as folder:
-            folder.mkdir()
+def make_nothing(targets: Collection[Path], why: str) -> None:
+    """The empty folders and JSON files of a stage whose work nothing needs, and a line that says so."""
+    for target in targets if is_first() else ():
+        with atomic_write(target) as path:
+            write_json(path, {}) if target.suffix == ".json" else path.mkdir()
     log(f"{why}; nothing to do")
 
 

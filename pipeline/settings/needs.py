@@ -1,9 +1,10 @@
-"""Which parts of stage one params.yaml asks for: what nobody draws from or learns from is not made."""
+"""Which stages params.yaml asks for: what nobody draws from, learns from or wants to see is not made."""
 
 from pipeline import methods
-from pipeline.runtime.layout import FEATURES, LATENTS, MODELS
+from pipeline.runtime.layout import FEATURES, HOLD_OUT, LATENTS, METRICS_DIR, MODELS
 from pipeline.settings import params
 from pipeline.settings.methods import Pools, some_named
+from pipeline.settings.prepare import PrepareSettings
 from pipeline.settings.recipes import Recipes
 
 
@@ -24,12 +25,19 @@ def feature_files() -> bool:
     return params.read("train.backbone", str) == "frozen"
 
 
-NEEDED = {  # stages that may have nothing to do: whether they have, and the folder that they then leave empty
-    "autoencoder": (some_named, MODELS / "autoencoder"),
-    "encode": (some_named, LATENTS),
-    "teacher": (teacher, MODELS / "teacher"),
-    "diffusion": (diffusion, MODELS / "diffusion"),
-    "features": (feature_files, FEATURES),
+def splits() -> bool:
+    """Classes are to be kept aside."""
+    settings = params.read("prepare", PrepareSettings)
+    return settings.benchmark == "folder" and settings.folder is not None and settings.folder.hold_out is not None
+
+
+NEEDED = {  # stages that may have nothing to do: whether they have, and what they then leave empty
+    "autoencoder": (some_named, [MODELS / "autoencoder"]),
+    "encode": (some_named, [LATENTS]),
+    "teacher": (teacher, [MODELS / "teacher"]),
+    "diffusion": (diffusion, [MODELS / "diffusion"]),
+    "features": (feature_files, [FEATURES]),
+    "hold_out": (splits, [HOLD_OUT, METRICS_DIR / "hold_out.json"]),
 }
 
 
