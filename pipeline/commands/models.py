@@ -1,5 +1,6 @@
 """`penumbra predict`, `export`, `serve` and `push`: what is done with a trained model."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,9 +66,9 @@ def predict(
     if found.left_out:
         typer.echo(f"left out {found.summary()}", err=True)
     classifier = open_set.load(model, revision)
-    rate, validation = false_alarms or classifier.settings.false_alarms, classifier.validation
-    if validation < expected.fewest(rate):
-        problem = f"{validation} ID validation images, {expected.fewest(rate)} are needed"
+    rate = false_alarms or classifier.settings.false_alarms
+    if (validation := classifier.validation) < (needed := expected.fewest(rate)):
+        problem = f"{validation} ID validation images, {needed} are needed"
         typer.echo(f"false alarms {rate:g}: no image can be called unknown: {problem}", err=True)
     neighbours = _neighbours(model, classifier.classifier.classes) if html else None
     rows = serving.predict(classifier, found.images, batch, rate, neighbours.of if neighbours else None)
@@ -78,14 +79,7 @@ def predict(
         rows = serving.write_parquet(rows, target, batch)
     if quiet := target is not None or page_target is not None:
         rows = track(rows, "predict", len(found.images))
-    elif not json:
-        typer.echo(serving.HEADER)
-    skipped = unknown = 0
-    for row in rows:
-        skipped += "error" in row
-        unknown += row.get("verdict") == "unknown"
-        if not quiet or "error" in row:
-            typer.echo(serving.line(row, json and not quiet), err="error" in row and not json)
+    skipped, unknown = _show(rows, quiet, json)
     if page_target is not None:
         page.write(page_target, page.render("page.html.j2", shown, classifier, neighbours, rate, skipped))
     if judged := len(found.images) - skipped:
@@ -94,6 +88,21 @@ def predict(
         raise UserError(f"{len(closed)} folders could not be opened: {', '.join(closed[:3])}; check their permissions")
     if skipped:
         raise UserError(f"{skipped} of {len(found.images)} files were skipped; their reasons are above")
+
+
+def _show(rows: Iterable[dict[str, Any]], quiet: bool, json: bool) -> tuple[int, int]:
+    """Print what is said of each image, or, quiet, of unreadable ones; returns how many were unreadable and unknown."""
+    from pipeline.serving.predict import HEADER, line
+
+    skipped = unknown = 0
+    if not quiet and not json:
+        typer.echo(HEADER)
+    for row in rows:
+        skipped += "error" in row
+        unknown += row.get("verdict") == "unknown"
+        if not quiet or "error" in row:
+            typer.echo(line(row, json and not quiet), err="error" in row and not json)
+    return skipped, unknown
 
 
 def _neighbours(model: str, classes: list[str]) -> "Neighbours | None":

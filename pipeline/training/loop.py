@@ -96,9 +96,7 @@ def fit(
     for row in history:
         callback(row)
     for step, batch in track(zip(range(done, steps), batches(done), strict=False), description, steps - done):
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            terms = loss(_own_rows(batch))
-        accelerator.backward(torch.stack([term for term in terms.values() if term.requires_grad]).sum())
+        terms = _backward(loss, _own_rows(batch), accelerator, precision)
         if clip is not None:
             accelerator.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
@@ -114,6 +112,14 @@ def fit(
             checkpoint.save(step + 1, history, parts)
     model.eval()
     return history
+
+
+def _backward(loss: nn.Module, batch: Any, accelerator: Accelerator, precision: Resolved) -> dict[str, Tensor]:
+    """The terms of a batch, by name, whose sum has been differentiated."""
+    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        terms: dict[str, Tensor] = loss(batch)
+    accelerator.backward(torch.stack([term for term in terms.values() if term.requires_grad]).sum())
+    return terms
 
 
 def _row(step: int, values: dict[str, Tensor], description: str) -> Row:
