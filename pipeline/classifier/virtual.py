@@ -1,4 +1,4 @@
-"""Virtual outliers: made anew from the ID items of every batch, images or features of a frozen network.
+"""Virtual outliers: made anew from the items of every batch, images or features of a frozen network.
 
 All that is random is drawn by PyTorch's generator, whose state a checkpoint keeps.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional
 from pipeline.classifier.attribution import attribution, moved
 from pipeline.classifier.hamiltonian import between_classes
 from pipeline.settings.virtual import (
-    AttributionSettings,
+    AroundSettings,
     HamiltonianSettings,
     MixtureSettings,
     PermutedSettings,
@@ -56,6 +56,12 @@ def hamiltonian(model: Any, features: Tensor, labels: Tensor, count: int, settin
     return neck.mean + neck.std * length * drawn
 
 
+def around(model: Any, outliers: Tensor, count: int, sigma: float) -> Tensor:
+    """Features (count, d) near random ones of the outliers (m, d), by Gaussian noise in ID's deviations."""
+    rows = torch.randint(len(outliers), (count,)).to(outliers.device)
+    return outliers[rows] + sigma * model.neck.std * torch.randn(count, outliers.shape[1]).to(outliers.device)
+
+
 class VirtualOutliers(nn.Module):
     """Adds outliers to the batches of a training.
 
@@ -75,24 +81,27 @@ class VirtualOutliers(nn.Module):
     def forward(self, model: nn.Module, batch: Batch) -> Batch:
         """The batch with its virtual outliers at the end."""
         is_id = batch.labels >= 0
-        items, labels = batch.images[is_id], batch.labels[is_id]
-        outliers = self._outliers(model, items, labels, max(1, round(self.share * len(items))))
+        items, labels, count = batch.images[is_id], batch.labels[is_id], max(1, round(self.share * int(is_id.sum())))
+        if isinstance(self.settings, AroundSettings):
+            outliers = around(model, batch.images[~is_id], count, self.settings.sigma)
+        else:
+            outliers = self._of_id(model, items, labels, count)
         self.done += 1
         together = torch.cat([batch.images, outliers])
         if together.ndim == 4:
             together = together.contiguous(memory_format=torch.channels_last)
         return Batch(together, torch.cat([batch.labels, labels.new_full((len(outliers),), OUTLIER)]))
 
-    def _outliers(self, model: Any, items: Tensor, labels: Tensor, count: int) -> Tensor:
-        match self.settings:
-            case MixtureSettings(ratio=ratio):
-                return mixtures(items, labels, count, ratio)
+    def _of_id(self, model: Any, items: Tensor, labels: Tensor, count: int) -> Tensor:
+        settings: Any = self.settings
+        match settings:
+            case MixtureSettings():
+                return mixtures(items, labels, count, settings.ratio)
             case PermutedSettings():
                 return permuted(items, count)
-            case AttributionSettings():
-                return self._attributed(model, items[:count], labels[:count])
             case HamiltonianSettings():
-                return hamiltonian(model, items, labels, count, self.settings)
+                return hamiltonian(model, items, labels, count, settings)
+        return self._attributed(model, items[:count], labels[:count])
 
     def _attributed(self, model: Any, images: Tensor, labels: Tensor) -> Tensor:
         """The first images moved by the gradient of the network as it is."""

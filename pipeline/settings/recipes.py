@@ -121,6 +121,8 @@ class Recipe(Terms):
         if self.virtual_outliers is not None:
             if not self.shows_outliers:
                 return "virtual_outliers, and no term that sees them; add outlier_exposure or energy_regularization"
+            if self.virtual_outliers.kind == "around" and not has_outliers:
+                return "virtual_outliers around others, and there are none; name some under auxiliary"
             has_outliers = True
         if has_outliers and not used:
             return f"outliers, and no term that uses them; add {', '.join(terms)}, or name no outliers"

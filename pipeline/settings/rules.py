@@ -168,7 +168,7 @@ def _of_detectors(own: dict[str, Any]) -> Iterator[Problem]:
     yield from _unknown(("infer", "detectors"), own["infer"].detectors, list(IMAGE_DETECTORS))
 
 
-FEATURES_ALONE, IMAGES_ALONE = ("permuted", "hamiltonian"), ("attribution",)  # kinds of virtual outliers
+FEATURES_ALONE, IMAGES_ALONE = ("permuted", "hamiltonian", "around"), ("attribution",)  # kinds of virtual outliers
 
 
 def _of_virtual_outliers(own: dict[str, Any]) -> Iterator[Problem]:

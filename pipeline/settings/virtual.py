@@ -66,6 +66,18 @@ class HamiltonianSettings(Section):
     step_size: PositiveFloat
 
 
+class AroundSettings(Section):
+    """Features near those of the batch's other outliers: few real ones, multiplied.
+
+    Attributes:
+        sigma: of the Gaussian noise on them, in standard deviations of ID features.
+    """
+
+    kind: Literal["around"]
+    sigma: PositiveFloat
+
+
 VirtualSettings = Annotated[
-    MixtureSettings | PermutedSettings | AttributionSettings | HamiltonianSettings, Field(discriminator="kind")
+    MixtureSettings | PermutedSettings | AttributionSettings | HamiltonianSettings | AroundSettings,
+    Field(discriminator="kind"),
 ]

@@ -162,6 +162,17 @@ def test_attribution_moves_the_largest_values_by_a_step_that_falls() -> None:
         assert model.training
 
 
+def test_around_is_near_the_outliers_of_the_batch_by_ids_deviations() -> None:
+    model, outliers = on_features(), torch.tensor([[0.0] * 64, [100.0] * 64])
+    batch = Batch(torch.cat([torch.randn(2000, 64), outliers]), torch.tensor([0] * 2000 + [-1, -1]))
+    found = made({"kind": "around", "sigma": 0.5})(model, batch).images[2002:]
+    assert len(found) == 1000
+    away = torch.where(found.mean(dim=1, keepdim=True) > 50, found - 100, found) / model.neck.std
+    assert 300 < int((found.mean(dim=1) > 50).sum()) < 700
+    torch.testing.assert_close(away.std(dim=0), torch.full((64,), 0.5), atol=0.06, rtol=0)
+    torch.testing.assert_close(away.mean(dim=0), torch.zeros(64), atol=0.08, rtol=0)
+
+
 @pytest.mark.parametrize("content", [MIXTURE, {"kind": "permuted"}, HAMILTONIAN])
 def test_outliers_come_after_the_batch_and_are_of_its_id_items(content: dict[str, Any]) -> None:
     features, labels = torch.randn(12, 64), torch.tensor([0, 1, 2, 3] * 2 + [-1] * 4)

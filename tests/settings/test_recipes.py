@@ -75,6 +75,13 @@ def test_virtual_outliers_need_a_term_that_sees_them(used: tuple[str, ...]) -> N
     assert (said is None) == bool(seen) and (said is None or said.startswith("virtual_outliers, and no term"))
 
 
+@pytest.mark.parametrize("outliers", [False, True])
+def test_outliers_around_others_need_others(outliers: bool) -> None:
+    content = {"virtual_outliers": {"kind": "around", "sigma": 0.5}, "outlier_exposure": EXPOSURE}
+    said = Recipe.model_validate(content).misfit(has_outliers=outliers, has_id_images=False, has_parents=False)
+    assert said is None if outliers else said is not None and said.endswith("name some under auxiliary")
+
+
 @pytest.mark.parametrize("virtual", [
     {"kind": "mixture", "ratio": [0.7, 0.3]}, {"kind": "mixture", "ratio": [0.5]},
     {"kind": "mixture", "ratio": [0.0, 1.0]},
