@@ -19,7 +19,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import check_divides, pick_device
 from pipeline.settings.training import TrainingSettings
 from pipeline.training.augmentation import Augment
-from pipeline.training.batches import as_images
+from pipeline.training.batches import as_images, together
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.loaders import Batch, Loader, Pieces
 from pipeline.training.loop import Row, fit
@@ -108,10 +108,7 @@ def batches(loaders: list[Loader], seed: int, start: int) -> Iterator[Batch]:
     """Endless concatenated batches from number `start` on, one part from each loader, ID first."""
     for parts in zip(*(loader.draws(seed + i, start) for i, loader in enumerate(loaders)), strict=True):
         images, labels = zip(*parts, strict=True)
-        together = torch.cat(images)
-        if together.ndim == 4:  # images, not features
-            together = together.contiguous(memory_format=torch.channels_last)
-        yield Batch(together, torch.cat(labels))
+        yield Batch(together(images), torch.cat(labels))
 
 
 def groups(model: Any, objective: Objective, settings: TrainingSettings) -> list[dict[str, Any]]:

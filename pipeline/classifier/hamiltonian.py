@@ -39,17 +39,14 @@ def tangent(vectors: Tensor, points: Tensor) -> Tensor:
     return vectors - (vectors * points).sum(dim=1, keepdim=True) * points
 
 
-def _potential(points: Tensor, units: Tensor, pairs: list[Tensor], k: int) -> Tensor:
-    """Minus the logarithm of how unlikely points are for both classes, (m,)."""
-    distances = [knn_distance(points, units, allowed, k) for allowed in pairs]
-    return -torch.stack([distance.clamp_min(FLOOR).log() for distance in distances]).sum(dim=0)
-
-
-def _slope(points: Tensor, units: Tensor, pairs: list[Tensor], k: int) -> Tensor:
+def _potential(points: Tensor, units: Tensor, pairs: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
+    """Minus the logarithm of how unlikely points are for both classes, (m,), and its slope on the sphere, (m, d)."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_potential(points, units, pairs, k).sum(), points)
-    return tangent(gradient, points.detach())
+        distances = [knn_distance(points, units, allowed, k) for allowed in pairs]
+        height = -torch.stack([distance.clamp_min(FLOOR).log() for distance in distances]).sum(dim=0)
+        (gradient,) = torch.autograd.grad(height.sum(), points)
+    return height.detach(), tangent(gradient, points.detach())
 
 
 def _leap(points: Tensor, speed: Tensor, size: float) -> tuple[Tensor, Tensor]:
@@ -91,11 +88,13 @@ def _round(points: Tensor, units: Tensor, pairs: list[Tensor], k: int, settings:
     """A few leapfrog steps from a fresh speed, taken or refused by Metropolis' rule."""
     size, device = settings.step_size, points.device
     speed = tangent(torch.randn(points.shape).to(device), points)
-    energy = _potential(points, units, pairs, k) + speed.square().sum(dim=1) / 2
-    new, speed = points, speed - size / 2 * _slope(points, units, pairs, k)
+    height, slope = _potential(points, units, pairs, k)
+    energy = height + speed.square().sum(dim=1) / 2
+    new, speed = points, speed - size / 2 * slope
     for leap in range(1, settings.leaps + 1):
         new, speed = _leap(new, speed, size)
-        speed = speed - (size if leap < settings.leaps else size / 2) * _slope(new, units, pairs, k)
-    found = _potential(new, units, pairs, k) + speed.square().sum(dim=1) / 2
+        height, slope = _potential(new, units, pairs, k)
+        speed = speed - (size if leap < settings.leaps else size / 2) * slope
+    found = height + speed.square().sum(dim=1) / 2
     taken = torch.rand(len(points)).to(device) < (energy - found).exp()
     return torch.where(taken[:, None], new, points)

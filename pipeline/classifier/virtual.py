@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.artifacts.roles import OOD_LABEL
 from pipeline.classifier.attribution import attribution, moved
 from pipeline.classifier.hamiltonian import between_classes
 from pipeline.settings.virtual import (
@@ -18,9 +19,8 @@ from pipeline.settings.virtual import (
     PermutedSettings,
     VirtualSettings,
 )
+from pipeline.training.batches import together
 from pipeline.training.loaders import Batch
-
-OUTLIER = -1  # label
 
 
 def mixtures(items: Tensor, labels: Tensor, count: int, ratio: list[float]) -> Tensor:
@@ -87,10 +87,8 @@ class VirtualOutliers(nn.Module):
         else:
             outliers = self._of_id(model, items, labels, count)
         self.done += 1
-        together = torch.cat([batch.images, outliers])
-        if together.ndim == 4:
-            together = together.contiguous(memory_format=torch.channels_last)
-        return Batch(together, torch.cat([batch.labels, labels.new_full((len(outliers),), OUTLIER)]))
+        named = labels.new_full((len(outliers),), OOD_LABEL)
+        return Batch(together([batch.images, outliers]), torch.cat([batch.labels, named]))
 
     def _of_id(self, model: Any, items: Tensor, labels: Tensor, count: int) -> Tensor:
         settings: Any = self.settings
